@@ -1,0 +1,1 @@
+"""The command `rm-grpc`. It stands on server and client, which never import each other."""

@@ -1,0 +1,44 @@
+"""The Python client of rm-grpc: needs grpcio and protobuf only, on Python 3.10 and later."""
+
+from rm_grpc import (
+    Activation,
+    ControlTokens,
+    Conversation,
+    ForeignMarkers,
+    Item,
+    Message,
+    ModelInfo,
+    Result,
+    RewardError,
+    Score,
+    ScoreOptions,
+    TokenIds,
+    ToolCall,
+)
+from rm_grpc_client.aio import AsyncRewardClient
+from rm_grpc_client.client import RewardClient
+from rm_grpc_client.environment import Reward, RewardEnvironment
+from rm_grpc_client.failures import BatchFailedError
+from rm_grpc_client.inputs import Scorable
+
+__all__ = [
+    "Activation",
+    "AsyncRewardClient",
+    "BatchFailedError",
+    "ControlTokens",
+    "Conversation",
+    "ForeignMarkers",
+    "Item",
+    "Message",
+    "ModelInfo",
+    "Result",
+    "Reward",
+    "RewardClient",
+    "RewardEnvironment",
+    "RewardError",
+    "Scorable",
+    "Score",
+    "ScoreOptions",
+    "TokenIds",
+    "ToolCall",
+]

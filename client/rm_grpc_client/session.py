@@ -1,0 +1,214 @@
+"""What one call of score_stream still owes its caller. Pure: no I/O, and the caller brings the clock.
+
+The shells feed it items and responses; it says what to send next and which results are final. After a lost connection
+everything unanswered is sent again, so that each item gets exactly one result whatever happens between.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from rm_grpc import convert, errors
+from rm_grpc.types import ModelInfo, Result, ScoreOptions
+from rm_grpc.v1 import conversation_pb2, reward_service_pb2, score_pb2
+from rm_grpc_client.inputs import Scorable, item_of
+
+_MESSAGE_ITEMS = 32
+_MESSAGE_BYTES = 1_000_000
+_FIRST_WINDOW = 256
+"""Items taken from the caller before the server has told its window."""
+_ANSWER_GRACE = 5.0
+"""Seconds past an item's deadline in which the server's own answer is still awaited."""
+
+
+@dataclass(slots=True, eq=False)
+class _Owed:
+    index: int
+    id: str
+    proto: conversation_pb2.Item
+    bytes: int
+    deadline: float | None
+    in_flight: bool = False
+    attempts: int = 0
+
+
+class Session:
+    """The items of one stream, over any number of connections.
+
+    Args:
+        model, options: what the stream is opened with.
+        timeout: seconds that each item may take, from when it is taken from the caller; None waits for ever.
+        attempts: how often an item that the server has no room for is tried.
+        max_message_bytes: largest message that the server reads; an item above it is an error at once.
+    """
+
+    def __init__(
+        self, *, model: str, options: ScoreOptions, timeout: float | None, attempts: int, max_message_bytes: int
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._timeout = timeout
+        self._attempts = attempts
+        self._max_message_bytes = max_message_bytes
+        self._owed: dict[str, _Owed] = {}
+        self._unsent: deque[_Owed] = deque()
+        self._waiting: list[tuple[float, int, _Owed]] = []
+        self._taken = 0
+        self._in_flight = 0
+        self._in_flight_bytes = 0
+        self._window_items, self._window_bytes = _FIRST_WINDOW, 2**62
+        self.model_info: ModelInfo | None = None
+        self.draining = False
+        self.source_ended = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another item may be taken from the caller."""
+        return len(self._owed) < self._window_items
+
+    @property
+    def owes_nothing(self) -> bool:
+        """Whether every item taken so far has its result."""
+        return not self._owed
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no result is owed and no item will come."""
+        return self.source_ended and self.owes_nothing
+
+    # --- from the caller ----------------------------------------------------------------------------------------------
+
+    def take(self, conversation: Scorable, now: float) -> Result | None:
+        """Takes an item; its result at once where it cannot be sent."""
+        index = self._taken
+        self._taken += 1
+        item_id = str(index)
+        try:
+            item = item_of(conversation, default_id=item_id)
+            item_id = item.id
+            timeout = item.timeout if item.timeout is not None else self._timeout
+            proto = convert.item_to_proto(replace(item, id=str(index), timeout=timeout))
+            size = proto.ByteSize()
+            if size > self._max_message_bytes - 1024:
+                raise errors.MessageTooLargeError(
+                    f"the item has {size} bytes, and the server reads messages of {self._max_message_bytes}"
+                )
+        except errors.RewardError as error:
+            return Result(item_id, index, error)
+        owed = _Owed(index, item_id, proto, size, None if timeout is None else now + timeout)
+        self._owed[proto.id] = owed
+        self._unsent.append(owed)
+        return None
+
+    # --- to the server ------------------------------------------------------------------------------------------------
+
+    def opening(self) -> reward_service_pb2.ScoreBatchRequest:
+        """The first message of a connection. What was in flight on the one before is sent again."""
+        again = [owed for owed in self._owed.values() if owed.in_flight]
+        for owed in again:
+            owed.in_flight = False
+        self._unsent.extendleft(reversed(again))
+        self._in_flight = self._in_flight_bytes = 0
+        self._window_items, self._window_bytes = min(self._window_items, _FIRST_WINDOW), 2**62
+        self.draining = False
+        opening = reward_service_pb2.OpenStream(model=self._model, options=convert.options_to_proto(self._options))
+        return reward_service_pb2.ScoreBatchRequest(open=opening)
+
+    def next_message(self, now: float) -> reward_service_pb2.ScoreBatchRequest | None:
+        """Items that may be sent now, or None. Several items share a message; nothing waits for a message to fill."""
+        while self._waiting and self._waiting[0][0] <= now:
+            owed = heapq.heappop(self._waiting)[2]
+            if owed.proto.id in self._owed:
+                self._unsent.append(owed)
+        items: list[conversation_pb2.Item] = []
+        size = 0
+        while self._unsent and not self.draining and len(items) < _MESSAGE_ITEMS:
+            owed = self._unsent[0]
+            if owed.proto.id not in self._owed:
+                self._unsent.popleft()
+                continue
+            full = self._in_flight and self._in_flight_bytes + owed.bytes > self._window_bytes
+            if self._in_flight >= self._window_items or full or (items and size + owed.bytes > _MESSAGE_BYTES):
+                break
+            self._unsent.popleft()
+            if owed.deadline is not None:
+                owed.proto.timeout.CopyFrom(convert.duration(max(0.0, owed.deadline - now)))
+            owed.in_flight = True
+            self._in_flight += 1
+            self._in_flight_bytes += owed.bytes
+            size += owed.bytes
+            items.append(owed.proto)
+        return reward_service_pb2.ScoreBatchRequest(items=reward_service_pb2.Items(items=items)) if items else None
+
+    def next_wakeup(self) -> float | None:
+        """When time alone will change something: a retry is due, or an item's deadline has passed."""
+        times = [owed.deadline + _ANSWER_GRACE for owed in self._owed.values() if owed.deadline is not None]
+        if self._waiting:
+            times.append(self._waiting[0][0])
+        return min(times, default=None)
+
+    # --- from the server ----------------------------------------------------------------------------------------------
+
+    def receive(self, response: reward_service_pb2.ScoreBatchResponse, now: float) -> list[Result]:
+        """What a message of the server settles."""
+        kind = response.WhichOneof("message")
+        if kind == "results":
+            settled = (self._settle(proto, now) for proto in response.results.results)
+            return [result for result in settled if result is not None]
+        if kind == "opened":
+            self.model_info = convert.model_info_from_proto(response.opened.model)
+            self._set_window(response.opened.window)
+        elif kind == "window":
+            self._set_window(response.window)
+        elif kind == "draining":
+            self.draining = True
+        return []
+
+    def expire(self, now: float) -> list[Result]:
+        """Items whose deadline has passed without an answer: a server that hangs costs no more than that."""
+        late = [o for o in self._owed.values() if o.deadline is not None and now >= o.deadline + _ANSWER_GRACE]
+        return self._fail(late, errors.DeadlineExceededError("the item's time ran out without an answer of the server"))
+
+    def _set_window(self, window: reward_service_pb2.Window) -> None:
+        self._window_items = window.items or _FIRST_WINDOW
+        self._window_bytes = window.bytes or 2**62
+
+    def _settle(self, proto: score_pb2.ItemResult, now: float) -> Result | None:
+        owed = self._owed.get(proto.id)
+        if owed is None or not owed.in_flight:
+            return None  # answered already, or expired here
+        owed.in_flight = False
+        self._in_flight -= 1
+        self._in_flight_bytes -= owed.bytes
+        result = replace(convert.result_from_proto(proto, owed.index), id=owed.id)
+        if (error := result.error) is not None and self._will_retry(owed, error, now):
+            return None
+        del self._owed[proto.id]
+        return result
+
+    def _will_retry(self, owed: _Owed, error: errors.RewardError, now: float) -> bool:
+        if error.retry_delay is None:
+            return False
+        if isinstance(error, errors.UnavailableError):
+            self._unsent.append(owed)  # this server is going down; the next connection finds another, or it again
+            self.draining = True
+            return True
+        owed.attempts += 1
+        again = now + error.retry_delay * owed.attempts
+        if owed.attempts >= self._attempts or (owed.deadline is not None and again >= owed.deadline):
+            return False
+        heapq.heappush(self._waiting, (again, owed.index, owed))
+        return True
+
+    def _fail(self, owed: Iterable[_Owed], error: errors.RewardError) -> list[Result]:
+        results = []
+        for one in owed:
+            del self._owed[one.proto.id]
+            if one.in_flight:
+                self._in_flight -= 1
+                self._in_flight_bytes -= one.bytes
+            results.append(Result(one.id, one.index, error))
+        return results

@@ -1,0 +1,35 @@
+"""The contract of rm-grpc: its values, its errors, and the generated messages under `rm_grpc.v1`."""
+
+from rm_grpc.errors import RewardError
+from rm_grpc.types import (
+    Activation,
+    ControlTokens,
+    Conversation,
+    ForeignMarkers,
+    Item,
+    Message,
+    ModelInfo,
+    Result,
+    Score,
+    ScoreOptions,
+    StepScore,
+    TokenIds,
+    ToolCall,
+)
+
+__all__ = [
+    "Activation",
+    "ControlTokens",
+    "Conversation",
+    "ForeignMarkers",
+    "Item",
+    "Message",
+    "ModelInfo",
+    "Result",
+    "RewardError",
+    "Score",
+    "ScoreOptions",
+    "StepScore",
+    "TokenIds",
+    "ToolCall",
+]

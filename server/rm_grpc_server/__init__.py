@@ -1,0 +1,1 @@
+"""The server of rm-grpc: text, models, scoring, engine and transport, each importing only what stands below it."""

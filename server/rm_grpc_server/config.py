@@ -1,0 +1,210 @@
+"""Every knob of the server, declared once: name, type, default and meaning.
+
+The same declaration gives the YAML key (`window_items`), the flag (`--window-items`) and the environment variable
+(`RM_GRPC_WINDOW_ITEMS`). A flag wins over the environment, the environment over the file, the file over the default; a key
+that is not declared here is refused. This is the only module that reads `os.environ`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rm_grpc_server.errors import ConfigError
+
+ENV_PREFIX = "RM_GRPC_"
+_S = TypeVar("_S", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextSettings(Settings):
+    """How a conversation becomes the text and the ids that the model reads."""
+
+    bos: Literal["as_is", "single", "double", "none"] = Field(
+        "as_is",
+        description="leading BOS tokens: as_is takes what the template renders, the others make it exactly one, two or none",
+    )
+    date_string: str | None = Field(
+        None,
+        description="the date that a template prints, such as '26 Jul 2024'; needed by templates that would print today's",
+    )
+    template_file: Path | None = Field(None, description="a Jinja chat template to use instead of the checkpoint's own")
+    template_kwargs: dict[str, Any] = Field(default_factory=dict, description="further arguments of the chat template")
+    add_generation_prompt: bool = Field(False, description="end the text with the opening of another assistant message")
+    system_prompt: Literal["allowed", "forbidden", "required"] = Field(
+        "allowed", description="whether a conversation may or must bring a system message"
+    )
+    default_system: str | None = Field(None, description="system message for conversations that bring none")
+    user_suffix: str = Field("", description="text appended to the last user message")
+    response_prefix: str = Field("", description="text put before the final assistant message")
+    require_response: bool = Field(True, description="refuse conversations that do not end with an assistant message")
+    max_length: int | None = Field(None, gt=0, description="most tokens that the model reads; by default what its config says")
+    overlong: Literal["error", "drop_oldest_turns"] = Field(
+        "error",
+        description="what happens past max_length; drop_oldest_turns drops whole turns but the system message and the last",
+    )
+
+
+class ScorerSettings(BaseModel):
+    """The scorer's kind; its further keys belong to the kind, which checks them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: str | None = Field(None, description="sequence_classification, token_logit; by default found from the architecture")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside `kind`."""
+        return dict(self.model_extra or {})
+
+
+class ModelSettings(Settings):
+    """One model to serve."""
+
+    path: str = Field(description="a checkpoint folder, a hub id, or embedded:NAME for a model that comes with this package")
+    name: str = Field("", description="the name that requests use; by default the last part of path")
+    preset: str | None = Field(
+        None, description="id of the preset whose settings apply; by default the one named like path, and 'none' for none"
+    )
+    revision: str | None = Field(None, description="the hub's revision")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the weights; auto is the checkpoint's"
+    )
+    device: str = Field("auto", description="cpu, cuda:0 ...; auto is the first GPU, or the CPU where there is none")
+    text: TextSettings = TextSettings()
+    scorer: ScorerSettings = ScorerSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, raw: Any) -> Any:
+        if isinstance(raw, str):
+            name, equals, path = raw.partition("=")
+            return {"name": name, "path": path} if equals else {"path": raw}
+        return raw
+
+    @property
+    def served_name(self) -> str:
+        """The name that requests use."""
+        return self.name or self.path.rstrip("/").rpartition("/")[2].removeprefix("embedded:")
+
+
+EMBEDDED_MODELS = ("embedded:arithmetic-classifier", "embedded:arithmetic-logit")
+
+
+class ServerSettings(Settings):
+    """The whole server."""
+
+    listen: str = Field("127.0.0.1:50051", description="address and port; port 0 takes a free one")
+    insecure: bool = Field(False, description="allow listening beyond this machine without encryption")
+    models: tuple[ModelSettings, ...] = Field(
+        tuple(ModelSettings(path=path) for path in EMBEDDED_MODELS),
+        description="what to serve: PATH or NAME=PATH as a flag (again for more), the full settings in the file",
+        json_schema_extra={"flag": "model"},
+    )
+    text_threads: int = Field(2, gt=0, description="threads that render and encode")
+    torch_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 leaves it to torch")
+    max_batch_tokens: int = Field(0, ge=0, description="most tokens of a batch; 0 is 512 on the CPU and 16384 on a GPU")
+    queue_items: int = Field(16384, gt=0, description="most items that wait for a model")
+    queue_tokens: int = Field(16_777_216, gt=0, description="most tokens that wait for a model")
+    window_items: int = Field(1024, gt=0, description="most items in flight on one stream")
+    window_bytes: int = Field(33_554_432, gt=0, description="most bytes of items in flight on one stream")
+    max_message_bytes: int = Field(16_777_216, gt=0, description="largest message that is read")
+    drain_seconds: float = Field(30.0, ge=0, description="how long a stopping server works on what it has accepted")
+    ready_file: Path | None = Field(None, description="file that receives the address once the server is ready")
+    until_stdin_closes: bool = Field(
+        False, description="drain when standard input closes, so as not to outlive a parent process"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, raw: Any) -> Any:
+        return tuple(part for part in raw.split(",") if part) if isinstance(raw, str) else raw
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ServerSettings:
+        if not self.models:
+            raise ValueError("models must name at least one model")
+        names = [model.served_name for model in self.models]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"models: {sorted(twice)} is named twice; give each a name of its own (NAME=PATH)")
+        if not self.insecure and not is_loopback(self.listen):
+            raise ValueError(
+                f"listen: {self.listen} can be reached from other machines without encryption; allow it with insecure"
+            )
+        return self
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(
+    *, file: Path | None = None, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> ServerSettings:
+    """The server's settings from flags, environment and file.
+
+    Raises:
+        ConfigError: a key that is not declared, or a value that cannot be.
+    """
+    values: dict[str, Any] = _read_yaml(file) if file else {}
+    for key, text in (os.environ if environ is None else environ).items():
+        if key.startswith(ENV_PREFIX):
+            name = key.removeprefix(ENV_PREFIX).lower()
+            if name not in ServerSettings.model_fields:
+                raise ConfigError(f"{key}: no such setting; there are {_names(ServerSettings)}")
+            values[name] = text
+    values |= flags or {}
+    return parse(ServerSettings, values, str(file or "settings"))
+
+
+def parse(model: type[_S], values: Any, source: str) -> _S:
+    """Values checked against their declaration.
+
+    Raises:
+        ConfigError: naming each key at fault and, for an unknown one, those that there are.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_told(model, fault, source) for fault in error.errors())) from error
+
+
+def _told(model: type[BaseModel], fault: Any, source: str) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        return f"{source}: {where}: no such setting" + (f"; there are {_names(model)}" if len(fault["loc"]) == 1 else "")
+    return f"{source}: {where}: {message}" if where else f"{source}: {message}"
+
+
+def _names(model: type[BaseModel]) -> str:
+    return ", ".join(sorted(model.model_fields))
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"{file}: must hold settings as keys and values")
+    return values or {}

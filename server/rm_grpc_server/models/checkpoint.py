@@ -1,0 +1,102 @@
+"""A checkpoint folder: where it is, what its config says, and what is in its weight files. Nothing is loaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from rm_grpc_server.errors import ModelLoadError
+
+_EMBEDDED = "embedded:"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FILES = ("*.json", "*.safetensors", "*.jinja")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this machine.
+
+    Attributes:
+        folder: its files.
+        source: what the caller named.
+        revision: the hub's commit, or empty.
+        config: config.json as it is.
+        weight_files: the safetensors files, sorted.
+    """
+
+    folder: Path
+    source: str
+    revision: str
+    config: dict[str, Any]
+    weight_files: tuple[Path, ...]
+
+    @property
+    def architecture(self) -> str:
+        """Name of the Transformers class, for example LlamaForSequenceClassification; empty where the config has none."""
+        return str((self.config.get("architectures") or [""])[0])
+
+    @property
+    def text_config(self) -> dict[str, Any]:
+        """The part of the config that describes the language model."""
+        return dict(self.config.get("text_config") or self.config)
+
+    @property
+    def max_length(self) -> int | None:
+        """Most tokens that the positions of the model reach."""
+        length = self.text_config.get("max_position_embeddings")
+        return int(length) if length else None
+
+    def digest(self) -> str:
+        """SHA-256 over config and weight files. A file of the hub's cache is known by its name there, others are read."""
+        total = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for path in self.weight_files:
+            blob = path.resolve().name
+            if not _SHA256.fullmatch(blob):
+                with path.open("rb") as file:
+                    blob = hashlib.file_digest(file, "sha256").hexdigest()
+            total.update(f"{path.name} {blob}\n".encode())
+        return f"sha256:{total.hexdigest()}"
+
+
+def open_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
+    """Finds a checkpoint: a folder, a model that comes with this package, or a hub id (downloaded where it is not cached).
+
+    Raises:
+        ModelLoadError: there is none, or it has no config or no safetensors weights.
+    """
+    folder, commit = _locate(source, revision)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelLoadError(f"{source}: {folder} has no config.json")
+    weights = tuple(sorted(folder.glob("*.safetensors")))
+    if not weights:
+        raise ModelLoadError(f"{source}: {folder} has no *.safetensors; convert the weights, pickles are not loaded")
+    return Checkpoint(folder, source, commit, json.loads(path.read_text()), weights)
+
+
+def _locate(source: str, revision: str | None) -> tuple[Path, str]:
+    if source.startswith(_EMBEDDED):
+        folder = Path(str(resources.files("rm_grpc_server"))) / "defaults" / source.removeprefix(_EMBEDDED)
+        if not folder.is_dir():
+            there = ", ".join(sorted(f"{_EMBEDDED}{path.name}" for path in folder.parent.iterdir() if path.is_dir()))
+            raise ModelLoadError(f"{source}: no such model comes with this package; there are {there}")
+        return folder, ""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder, ""
+    if not _HUB_ID.fullmatch(source):
+        raise ModelLoadError(f"{source}: is no folder here, and no hub id (owner/name)")
+    try:
+        found = Path(huggingface_hub.snapshot_download(source, revision=revision, allow_patterns=list(_FILES)))
+    except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelLoadError(f"{source}: is no folder here, and the hub does not give it: {error}") from error
+    return found, found.name

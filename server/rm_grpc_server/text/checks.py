@@ -1,0 +1,99 @@
+"""Whether a conversation may be scored at all, before it is rendered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from rm_grpc import errors
+from rm_grpc.types import ROLES, ControlTokens, Conversation, ForeignMarkers, Message, ScoreOptions
+from rm_grpc_server.config import TextSettings
+from rm_grpc_server.text.markers import MarkerScan
+
+
+def check_conversation(conversation: Conversation, settings: TextSettings) -> None:
+    """Checks the shape of a conversation.
+
+    Raises:
+        RewardError: of the kind that fits; its field names the message.
+    """
+    messages = conversation.messages
+    if not messages:
+        raise errors.NoMessagesError("a conversation needs at least one message", field="conversation.messages")
+    for at, message in enumerate(messages):
+        if message.role not in ROLES:
+            where = f"conversation.messages[{at}].role"
+            raise errors.UnknownRoleError(f"{message.role!r} is none of {', '.join(ROLES)}", field=where)
+    if settings.require_response and messages[-1].role != "assistant":
+        raise errors.NoResponseError(
+            f"the last message is of role {messages[-1].role!r}; a conversation ends with the assistant's response to score",
+            field=f"conversation.messages[{len(messages) - 1}].role",
+        )
+    if settings.system_prompt == "forbidden" and any(message.role in ("system", "developer") for message in messages):
+        raise errors.TemplateRefusedError("this model reads no system message; leave it out", field="conversation.messages")
+    if settings.system_prompt == "required" and messages[0].role not in ("system", "developer"):
+        raise errors.TemplateRefusedError("this model needs a system message first", field="conversation.messages[0].role")
+    if conversation.tools:
+        _check_tools(conversation.tools)
+
+
+def _check_tools(tools: str) -> None:
+    try:
+        parsed = json.loads(tools)
+    except ValueError as error:
+        raise errors.InvalidRequestError(f"is no JSON: {error}", field="conversation.tools_json") from error
+    if not isinstance(parsed, list):
+        raise errors.InvalidRequestError("must be a JSON array of tools", field="conversation.tools_json")
+
+
+def check_content(conversation: Conversation, options: ScoreOptions, control: MarkerScan, foreign: MarkerScan) -> None:
+    """Refuses control tokens and chat markers inside content, unless the caller said otherwise.
+
+    Raises:
+        ControlTokensError, ForeignMarkersError: naming the message and what was found.
+    """
+    for at, message in enumerate(conversation.messages):
+        where = f"conversation.messages[{at}].content"
+        text = spoken(message)
+        if options.control_tokens is ControlTokens.REFUSE and (found := control.found(text)):
+            raise errors.ControlTokensError(
+                f"the content holds control tokens of this model: {', '.join(found)}. Was it rendered already? "
+                "Send plain messages, or set control_tokens to as_text or allow",
+                field=where,
+            )
+        if options.foreign_markers is ForeignMarkers.REFUSE and (found := foreign.found(text)):
+            raise errors.ForeignMarkersError(
+                f"the content holds chat markers: {', '.join(found)}. It looks rendered already with another model's "
+                "template; send plain messages, or set foreign_markers to allow",
+                field=where,
+            )
+
+
+def spoken(message: Message) -> str:
+    """Everything of a message that a template may print."""
+    calls = [part for call in message.tool_calls for part in (call.name, call.arguments)]
+    return "\n".join((message.name, message.reasoning_content, message.text, *calls))
+
+
+def with_model_texts(conversation: Conversation, settings: TextSettings) -> Conversation:
+    """The conversation with the texts that the model's settings add to messages."""
+    messages = list(conversation.messages)
+    if settings.default_system is not None and messages[0].role not in ("system", "developer"):
+        messages.insert(0, Message("system", settings.default_system))
+    if settings.user_suffix:
+        for at in range(len(messages) - 1, -1, -1):
+            if messages[at].role == "user":
+                messages[at] = replace(messages[at], content=messages[at].text + settings.user_suffix)
+                break
+    if settings.response_prefix and messages[-1].role == "assistant":
+        messages[-1] = replace(messages[-1], content=settings.response_prefix + messages[-1].text)
+    return conversation if messages == list(conversation.messages) else replace(conversation, messages=tuple(messages))
+
+
+def without_oldest_turn(conversation: Conversation) -> Conversation | None:
+    """The conversation without its first user message and what follows it up to the next; None where one turn is left."""
+    messages = conversation.messages
+    users = [at for at, message in enumerate(messages) if message.role == "user"]
+    if len(users) < 2:
+        return None
+    return replace(conversation, messages=messages[: users[0]] + messages[users[1] :])

@@ -1,0 +1,308 @@
+"""Items to encodings: check, render, encode, in one pure step that runs on a text thread.
+
+Everything here is read-only after construction, so that any number of threads may share one pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from rm_grpc import errors
+from rm_grpc.types import ControlTokens, Conversation, ForeignMarkers, Item, ScoreOptions, TokenIds
+from rm_grpc_server.config import TextSettings
+from rm_grpc_server.errors import ConfigError
+from rm_grpc_server.text import checks
+from rm_grpc_server.text.encoding import Encoding, TokenArray
+from rm_grpc_server.text.markers import CHAT_MARKERS, MarkerScan
+from rm_grpc_server.text.template import ChatTemplate
+from rm_grpc_server.text.tokenizer import Encoder, HuggingFaceEncoder, TokenizerFiles
+
+Encoded: TypeAlias = Encoding | errors.RewardError
+
+# Stand around the number of a control token that was content, so that rendering leaves it alone: private use, outside the
+# plane where fonts and tokenizers put anything.
+_MARK_OPEN, _MARK_CLOSE = "\U0010fdd0", "\U0010fdd1"
+_MARKED = re.compile(f"{_MARK_OPEN}([0-9]+){_MARK_CLOSE}")
+
+
+def _template_source(files: TokenizerFiles, settings: TextSettings) -> str:
+    if settings.template_file is None:
+        return files.chat_template
+    try:
+        return settings.template_file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"text.template_file: cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    text: str
+    seconds: float
+    conversation: Conversation | None = None
+    marked: tuple[str, ...] = ()
+    """Control tokens of the content, in the order of their marks in `text`."""
+
+
+class TextPipeline:
+    """The text side of one model.
+
+    Args:
+        files: the checkpoint's tokenizer.
+        settings: the model's text settings.
+        model_max_length: most tokens by the model's own config, used where the settings give none.
+        vocabulary_size: rows of the model's embedding; ids must be below it.
+
+    Raises:
+        ConfigError: settings that the tokenizer cannot follow.
+    """
+
+    def __init__(
+        self,
+        files: TokenizerFiles,
+        settings: TextSettings,
+        *,
+        model_max_length: int | None,
+        vocabulary_size: int,
+        encoder: Encoder | None = None,
+    ) -> None:
+        self.files = files
+        self.settings = settings
+        self.encoder = encoder or HuggingFaceEncoder(files.serialized)
+        max_length = settings.max_length or model_max_length or files.model_max_length
+        self.vocabulary_size = vocabulary_size
+        if settings.bos in ("single", "double") and files.bos_id is None:
+            raise ConfigError(f"text.bos: {settings.bos} needs a tokenizer with a bos_token, and this one has none")
+        if max_length is None:
+            raise ConfigError("text.max_length: the checkpoint does not say how long a conversation may be; set it")
+        if model_max_length is not None and max_length > model_max_length:
+            raise ConfigError(f"text.max_length: {max_length} is more than the {model_max_length} positions of the model")
+        self.max_length = max_length
+        if files.largest_id >= vocabulary_size:
+            raise ConfigError(f"the tokenizer has id {files.largest_id}, and the model {vocabulary_size} embeddings")
+        source = _template_source(files, settings)
+        self.template_digest = f"sha256:{hashlib.sha256(source.encode()).hexdigest()}" if source else ""
+        self.template = (
+            ChatTemplate(
+                source,
+                {**files.special_tokens, **settings.template_kwargs},
+                date_string=settings.date_string,
+                add_generation_prompt=settings.add_generation_prompt,
+            )
+            if source
+            else None
+        )
+        self.control_scan = MarkerScan(files.control_tokens)
+        self.marker_scan = MarkerScan(marker for marker in CHAT_MARKERS if marker not in files.control_tokens)
+        # Rendered text rightly holds the markers of the model's own template.
+        self.rendered_marker_scan = MarkerScan(
+            marker for marker in CHAT_MARKERS if marker not in files.control_tokens and marker not in source
+        )
+
+    def encode(self, items: Sequence[Item], options: ScoreOptions) -> list[Encoded]:
+        """What the model reads for each item, or the error that the item gets; one outcome each, in order."""
+        outcomes: list[Encoded | _Rendered] = [self._render(item, options) for item in items]
+        texts = [outcome for outcome in outcomes if isinstance(outcome, _Rendered)]
+        start = time.perf_counter()
+        ids = iter(self._ids_of(texts))
+        seconds = time.perf_counter() - start
+        return [
+            self._fitted(outcome, next(ids), seconds) if isinstance(outcome, _Rendered) else outcome for outcome in outcomes
+        ]
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user of this model should know of its text side."""
+        notes = []
+        if self.template is None:
+            notes.append("the checkpoint has no chat template: only text and token ids can be scored")
+        bos = self.files.special_tokens.get("bos_token")
+        source = self.template.source if self.template is not None else ""
+        if source and bos and self.settings.bos == "as_is" and "bos_token" not in source and bos not in source:
+            notes.append(f"the template writes no {bos} and text.bos is as_is: the model reads none")
+        if self.settings.bos == "double":
+            notes.append(f"two {bos} tokens are read on purpose, as the model card's snippet does")
+        return tuple(notes)
+
+    def control_tokens_in(self, item: Item) -> tuple[str, ...]:
+        """Control tokens inside the content of an item's messages, each once."""
+        return self._scan_content(item, self.control_scan)
+
+    def foreign_markers_in(self, item: Item) -> tuple[str, ...]:
+        """Chat markers inside the content of an item's messages, each once."""
+        if isinstance(item.input, str):
+            return self.rendered_marker_scan.found(item.input)
+        return self._scan_content(item, self.marker_scan)
+
+    def bos_count(self, ids: Sequence[int] | TokenArray) -> int:
+        """How many of the leading ids are the beginning-of-sequence token."""
+        count = 0
+        while count < len(ids) and ids[count] == self.files.bos_id:
+            count += 1
+        return count
+
+    def _scan_content(self, item: Item, scan: MarkerScan) -> tuple[str, ...]:
+        if not isinstance(item.input, Conversation):
+            return ()
+        return scan.found("\n".join(checks.spoken(message) for message in item.input.messages))
+
+    # --- rendering ----------------------------------------------------------------------------------------------------
+
+    def _render(self, item: Item, options: ScoreOptions) -> _Rendered | Encoded:
+        try:
+            if isinstance(item.input, Conversation):
+                return self._render_conversation(item.input, options)
+            if isinstance(item.input, TokenIds):
+                return self._token_ids(item.input)
+            if item.input:
+                return self._rendered_text(item.input, options)
+            raise errors.NoInputError("an item needs a conversation, text or token ids", field="input")
+        except errors.RewardError as error:
+            return error
+
+    def _rendered_text(self, text: str, options: ScoreOptions) -> _Rendered:
+        if options.control_tokens is ControlTokens.AS_TEXT:
+            raise errors.InvalidRequestError(
+                "control_tokens as_text concerns the content of messages; rendered text has its control tokens on purpose",
+                field="options.control_tokens",
+            )
+        if options.foreign_markers is ForeignMarkers.REFUSE and (found := self.rendered_marker_scan.found(text)):
+            raise errors.ForeignMarkersError(
+                f"the text holds chat markers that this model's template does not write: {', '.join(found)}. Send messages, "
+                "or set foreign_markers to allow",
+                field="text",
+            )
+        return _Rendered(text, 0.0)
+
+    def _render_conversation(self, conversation: Conversation, options: ScoreOptions) -> _Rendered:
+        if self.template is None:
+            raise errors.TemplateRefusedError(
+                "this model has no chat template; send text, or have text.template_file set", field="conversation"
+            )
+        checks.check_conversation(conversation, self.settings)
+        checks.check_content(conversation, options, self.control_scan, self.marker_scan)
+        conversation = checks.with_model_texts(conversation, self.settings)
+        start = time.perf_counter()
+        marked: list[str] = []
+        if options.control_tokens is ControlTokens.AS_TEXT:
+            conversation = self._mark(conversation, marked)
+        text = self.template.render(conversation)
+        return _Rendered(text, time.perf_counter() - start, conversation, tuple(marked))
+
+    def _mark(self, conversation: Conversation, marked: list[str]) -> Conversation:
+        """Replaces control tokens of the content by marks, and appends them to `marked` in order."""
+
+        def mark(text: str) -> str:
+            if _MARK_OPEN in text or _MARK_CLOSE in text:
+                raise errors.ControlTokensError(
+                    "the content holds U+10FDD0 or U+10FDD1, which as_text needs for itself", field="conversation.messages"
+                )
+            return self.control_scan.pattern.sub(replaced, text)
+
+        def replaced(match: re.Match[str]) -> str:
+            marked.append(match[0])
+            return f"{_MARK_OPEN}{len(marked) - 1}{_MARK_CLOSE}"
+
+        messages = [
+            replace(
+                message,
+                content=mark(message.text),
+                name=mark(message.name),
+                reasoning_content=mark(message.reasoning_content),
+                tool_calls=tuple(
+                    replace(call, name=mark(call.name), arguments=mark(call.arguments)) for call in message.tool_calls
+                ),
+            )
+            for message in conversation.messages
+        ]
+        if marked and not self.files.segments_are_independent:
+            raise errors.ControlTokensError(
+                "this model's tokenizer cannot encode control tokens as text exactly; take them out of the content",
+                field="options.control_tokens",
+            )
+        return replace(conversation, messages=tuple(messages))
+
+    # --- encoding -----------------------------------------------------------------------------------------------------
+
+    def _ids_of(self, rendered: Sequence[_Rendered]) -> list[TokenArray]:
+        plain = iter(self.encoder.encode([one.text for one in rendered if not one.marked]))
+        return [self._ids_with_marks(one) if one.marked else next(plain) for one in rendered]
+
+    def _ids_with_marks(self, rendered: _Rendered) -> TokenArray:
+        """Ids of a text with marked control tokens: the template's own become control tokens, the marked ones text."""
+        pieces: list[TokenArray] = []
+        start = 0
+        for match in self.control_scan.pattern.finditer(rendered.text):
+            pieces.append(self._plain_ids(rendered.text[start : match.start()], rendered.marked))
+            pieces.append(np.array([self.files.control_tokens[match[0]]], dtype=np.int32))
+            start = match.end()
+        pieces.append(self._plain_ids(rendered.text[start:], rendered.marked))
+        return np.concatenate(pieces)
+
+    def _plain_ids(self, text: str, marked: tuple[str, ...]) -> TokenArray:
+        if not text:
+            return np.empty(0, dtype=np.int32)
+        return self.encoder.encode_plain(_MARKED.sub(lambda match: marked[int(match[1])], text))
+
+    def _fitted(self, rendered: _Rendered, ids: TokenArray, encode_seconds: float) -> Encoded:
+        """The encoding after the BOS rule and the rule for what is too long."""
+        truncated = False
+        try:
+            ids = self._with_bos(ids)
+            while len(ids) > self.max_length:
+                rendered = self._shortened(rendered, len(ids))
+                ids = self._with_bos(self._ids_of([rendered])[0])
+                truncated = True
+        except errors.RewardError as error:
+            return error
+        if not len(ids):
+            return errors.NoInputError("nothing is left to read after encoding", field="input")
+        return Encoding(ids, rendered.text, truncated, rendered.seconds, encode_seconds)
+
+    def _shortened(self, rendered: _Rendered, length: int) -> _Rendered:
+        shorter = None
+        if self.settings.overlong == "drop_oldest_turns" and rendered.conversation is not None and self.template is not None:
+            shorter = checks.without_oldest_turn(rendered.conversation)
+        if shorter is None or self.template is None:
+            raise errors.ConversationTooLongError(
+                f"{length} tokens, and the model reads at most {self.max_length}",
+                field="conversation" if rendered.conversation is not None else "text",
+                metadata={"token_count": str(length), "max_length": str(self.max_length)},
+            )
+        start = time.perf_counter()
+        text = self.template.render(shorter)
+        return replace(rendered, text=text, conversation=shorter, seconds=rendered.seconds + time.perf_counter() - start)
+
+    def _with_bos(self, ids: TokenArray) -> TokenArray:
+        rule = self.settings.bos
+        if rule == "as_is" or self.files.bos_id is None:
+            return ids
+        body = ids[self.bos_count(ids) :]
+        wanted = {"none": 0, "single": 1, "double": 2}[rule]
+        return np.concatenate([np.full(wanted, self.files.bos_id, dtype=np.int32), body])
+
+    def _token_ids(self, tokens: TokenIds) -> Encoding:
+        if tokens.tokenizer_digest != self.files.digest:
+            raise errors.TokenizerMismatchError(
+                f"the ids are of tokenizer {tokens.tokenizer_digest or '(none given)'}, this model's is {self.files.digest}",
+                field="tokens.tokenizer_digest",
+            )
+        if not tokens.ids:
+            raise errors.NoInputError("no token ids", field="tokens.ids")
+        wrong = next((at for at, token in enumerate(tokens.ids) if not 0 <= token < self.vocabulary_size), None)
+        if wrong is not None:
+            raise errors.TokenIdError(
+                f"{tokens.ids[wrong]} is no id of this vocabulary of {self.vocabulary_size}", field=f"tokens.ids[{wrong}]"
+            )
+        if len(tokens.ids) > self.max_length:
+            raise errors.ConversationTooLongError(
+                f"{len(tokens.ids)} tokens, and the model reads at most {self.max_length}",
+                field="tokens.ids",
+                metadata={"token_count": str(len(tokens.ids)), "max_length": str(self.max_length)},
+            )
+        return Encoding(np.array(tokens.ids, dtype=np.int32), "")

@@ -1,0 +1,143 @@
+"""A checkpoint's tokenizer: its files, its special tokens, and text to ids with Hugging Face `tokenizers`.
+
+`tokenizer.json` is loaded as it is, because a tokenizer class may rebuild another pipeline from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tokenizers
+from tokenizers import Tokenizer
+
+from rm_grpc_server.errors import ModelLoadError
+from rm_grpc_server.text.encoding import TokenArray
+
+_SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class Encoder(Protocol):
+    """Text to token ids, exactly as the tokenizer of the checkpoint gives them. Safe from several threads."""
+
+    name: str
+    """What makes the ids, with its version."""
+
+    def encode(self, texts: Sequence[str]) -> list[TokenArray]:
+        """The ids of each text, control tokens recognised, nothing added."""
+
+    def encode_plain(self, text: str) -> TokenArray:
+        """The ids of a text whose control tokens are text like any other."""
+
+
+class HuggingFaceEncoder:
+    """Encodes with the `tokenizers` library.
+
+    A `Tokenizer` keeps truncation and padding as shared state, so that one thread's call would change another's: they are
+    switched off once and never touched. `encode_batch_fast` releases the GIL, `encode` does not.
+    """
+
+    def __init__(self, serialized: str) -> None:
+        self.name = f"huggingface tokenizers {tokenizers.__version__}"
+        self._tokenizer = _bare(serialized)
+        self._plain = _bare(serialized)
+        self._plain.encode_special_tokens = True
+
+    def encode(self, texts: Sequence[str]) -> list[TokenArray]:
+        """See `Encoder.encode`."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_plain(self, text: str) -> TokenArray:
+        """See `Encoder.encode_plain`."""
+        return np.array(self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids, dtype=np.int32)
+
+
+def _bare(serialized: str) -> Tokenizer:
+    tokenizer = Tokenizer.from_str(serialized)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+class TokenizerFiles:
+    """What a checkpoint folder says of its tokenizer.
+
+    Attributes:
+        serialized: the text of tokenizer.json.
+        digest: its SHA-256.
+        special_tokens: the texts named bos_token, eos_token ... where the checkpoint has them.
+        bos_id: id of the beginning-of-sequence token, or None where the tokenizer has none.
+        largest_id: the largest id of the vocabulary.
+        control_tokens: texts of all tokens marked special, longest first, with their ids.
+        chat_template: the Jinja source, or empty.
+        segments_are_independent: whether text between control tokens encodes on its own as it does in its place, so that pieces
+            may be encoded apart.
+
+    Raises:
+        ModelLoadError: a file is missing or cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelLoadError(
+                f"{folder} has no tokenizer.json; write one with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+            )
+        self.serialized = path.read_text(encoding="utf-8")
+        self.digest = "sha256:" + hashlib.sha256(self.serialized.encode()).hexdigest()
+        try:
+            tokenizer = Tokenizer.from_str(self.serialized)
+        except Exception as error:  # tokenizers raises bare Exception
+            raise ModelLoadError(f"{path} is no tokenizer: {error}") from error
+        config = _read_json(folder / "tokenizer_config.json")
+        self.special_tokens = {name: _token_text(config[name]) for name in _SPECIAL_NAMES if config.get(name)}
+        added = tokenizer.get_added_tokens_decoder()
+        specials = {token.content: at for at, token in added.items() if token.special}
+        self.control_tokens = dict(sorted(specials.items(), key=lambda pair: -len(pair[0])))
+        bos = self.special_tokens.get("bos_token")
+        self.bos_id: int | None = tokenizer.token_to_id(bos) if bos else None
+        self.largest_id: int = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        self.chat_template = _chat_template(folder, config)
+        self.model_max_length: int | None = _length(config.get("model_max_length"))
+        touching = any(token.special and (token.lstrip or token.rstrip or token.single_word) for token in added.values())
+        self.segments_are_independent = not touching and _starts_alike(json.loads(self.serialized))
+
+
+def _starts_alike(parsed: dict[str, Any]) -> bool:
+    """Whether no step treats the start of a document differently from the start of a piece (SentencePiece's space does)."""
+    steps = json.dumps([parsed.get("normalizer"), parsed.get("pre_tokenizer")])
+    return "Metaspace" not in steps and "Prepend" not in steps and '"add_prefix_space": true' not in steps
+
+
+def _chat_template(folder: Path, config: dict[str, Any]) -> str:
+    if (path := folder / "chat_template.jinja").is_file():
+        return path.read_text(encoding="utf-8")
+    template = config.get("chat_template") or ""
+    if isinstance(template, list):
+        named = {entry["name"]: entry["template"] for entry in template}
+        template = named.get("default", "")
+    return str(template)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        parsed = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelLoadError(f"{path} is no JSON: {error}") from error
+    return dict(parsed)
+
+
+def _token_text(raw: Any) -> str:
+    return str(raw["content"]) if isinstance(raw, dict) else str(raw)
+
+
+def _length(raw: Any) -> int | None:
+    # Transformers writes 1e30 for "no limit".
+    return int(raw) if isinstance(raw, (int, float)) and 0 < raw < 2**31 else None

@@ -1,0 +1,1 @@
+"""Transport: the gRPC service over the engines, with health and reflection."""

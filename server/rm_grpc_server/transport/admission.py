@@ -1,0 +1,37 @@
+"""From messages to accepted items: conversion and the checks that need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rm_grpc import convert, errors
+from rm_grpc.types import Item
+from rm_grpc.v1 import conversation_pb2
+from rm_grpc_server.engine.model_engine import ModelEngine
+
+
+def find_engine(engines: Mapping[str, ModelEngine], name: str) -> ModelEngine:
+    """The engine of a model; an empty name means the only one.
+
+    Raises:
+        ModelNotFoundError: there is none of that name, or several and no name.
+    """
+    if name in engines:
+        return engines[name]
+    if not name and len(engines) == 1:
+        return next(iter(engines.values()))
+    told = f"no model {name!r} is served" if name else "several models are served and none was named"
+    raise errors.ModelNotFoundError(f"{told}; there are {', '.join(engines)}", field="model")
+
+
+def admit(proto: conversation_pb2.Item, in_flight: Mapping[str, object]) -> Item:
+    """An item as a value.
+
+    Raises:
+        RewardError: the item cannot be accepted; its field names why.
+    """
+    if not proto.id:
+        raise errors.InvalidRequestError("an item on a stream needs an id", field="id")
+    if proto.id in in_flight:
+        raise errors.DuplicateIdError(f"an item {proto.id!r} is in flight already", field="id")
+    return convert.item_from_proto(proto)

@@ -1,0 +1,197 @@
+"""One ScoreBatch stream: a reader that accepts items, and one writer that sends what is ready.
+
+A client's death looks like its half-close, so that the end of its messages proves nothing: whatever is in flight when the call
+ends is taken back from the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from rm_grpc import convert, errors
+from rm_grpc.types import Item, Limits, ScoreOptions
+from rm_grpc.v1 import conversation_pb2, reward_service_pb2, score_pb2
+from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.model_engine import ModelEngine
+from rm_grpc_server.transport.admission import admit, find_engine
+from rm_grpc_server.transport.drain import Drain
+
+_MOST_RESULTS_PER_MESSAGE = 256
+_COMPLETION = (reward_service_pb2.ORDERING_UNSPECIFIED, reward_service_pb2.ORDERING_COMPLETION)
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """An item of the stream until its result is written."""
+
+    id: str
+    bytes: int
+    result: score_pb2.ItemResult | None = None
+    entry: Entry | None = None
+
+
+class ScoreStream:
+    """The server's side of one stream.
+
+    Args:
+        engines: by model name.
+        limits: window of the stream.
+        drain: whether the server is going down.
+        write: sends a message, waiting while the client does not read.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str, ModelEngine],
+        limits: Limits,
+        drain: Drain,
+        write: Callable[[reward_service_pb2.ScoreBatchResponse], Awaitable[None]],
+    ) -> None:
+        self._engines = engines
+        self._limits = limits
+        self._drain = drain
+        self._write = write
+        self._in_flight: dict[str, _Flight] = {}
+        self._in_flight_bytes = 0
+        self._order: deque[_Flight] = deque()
+        self._ready: deque[_Flight] = deque()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+
+    async def run(self, requests: AsyncIterator[reward_service_pb2.ScoreBatchRequest]) -> None:
+        """Serves the stream to its end.
+
+        Raises:
+            RewardError: that the stream ends with, for a breach of its protocol or a server that goes down.
+        """
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("message") != "open":
+            raise errors.StreamProtocolError("the first message of a stream must open it", field="open")
+        await self._open(first.open)
+        reader = asyncio.create_task(self._read(requests))
+        reader.add_done_callback(lambda _: self._wake.set())
+        herald = asyncio.create_task(self._announce_drain())
+        try:
+            await self._write_results(reader)
+        finally:
+            for task in (reader, herald):
+                task.cancel()
+            for flight in self._in_flight.values():
+                if flight.entry is not None:
+                    flight.entry.resolve(errors.ItemCancelledError("the stream ended"))
+            await asyncio.gather(reader, herald, return_exceptions=True)
+
+    async def _open(self, opening: reward_service_pb2.OpenStream) -> None:
+        self._engine = find_engine(self._engines, opening.model)
+        self._options: ScoreOptions = convert.options_from_proto(opening.options)
+        if opening.ordering not in (*_COMPLETION, reward_service_pb2.ORDERING_SUBMISSION):
+            raise errors.InvalidRequestError(f"this server does not know the value {opening.ordering}", field="open.ordering")
+        if opening.max_results_per_message < 0:
+            raise errors.InvalidRequestError("must not be negative", field="open.max_results_per_message")
+        self._in_order = opening.ordering == reward_service_pb2.ORDERING_SUBMISSION
+        self._most_results = opening.max_results_per_message or _MOST_RESULTS_PER_MESSAGE
+        if self._drain.begun:
+            raise self._drain.refusal()
+        opened = reward_service_pb2.StreamOpened(
+            model=convert.model_info_to_proto(self._engine.info),
+            window=reward_service_pb2.Window(items=self._limits.window_items, bytes=self._limits.window_bytes),
+        )
+        await self._write(reward_service_pb2.ScoreBatchResponse(opened=opened))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def _read(self, requests: AsyncIterator[reward_service_pb2.ScoreBatchRequest]) -> None:
+        async for request in requests:
+            kind = request.WhichOneof("message")
+            if kind == "items":
+                self._accept(request.items)
+            elif kind == "cancel":
+                self._cancel(request.cancel)
+            else:
+                told = "a stream is opened once" if kind == "open" else "a message of no kind that this server knows"
+                raise errors.StreamProtocolError(told, field="message")
+            # Refused items cost nothing but their answers; a client that does not read those is not read either.
+            while len(self._order) + len(self._ready) > 2 * self._limits.window_items:
+                self._room.clear()
+                await self._room.wait()
+
+    def _accept(self, message: reward_service_pb2.Items) -> None:
+        accepted: list[_Flight] = []
+        items: list[Item] = []
+        for proto in message.items:
+            flight = _Flight(proto.id, proto.ByteSize())
+            self._order.append(flight)
+            try:
+                items.append(self._admitted(proto, flight))
+            except errors.RewardError as error:
+                self._finish(flight, convert.result_to_proto(flight.id, error))
+            else:
+                accepted.append(flight)
+        for flight, entry in zip(accepted, self._engine.submit(items, self._options), strict=True):
+            flight.entry = entry
+            entry.future.add_done_callback(lambda _, flight=flight, entry=entry: self._answer(flight, entry))  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
+
+    def _admitted(self, proto: conversation_pb2.Item, flight: _Flight) -> Item:
+        if self._drain.begun:
+            raise self._drain.refusal()
+        item = admit(proto, self._in_flight)
+        over = self._in_flight_bytes + flight.bytes > self._limits.window_bytes and self._in_flight
+        if len(self._in_flight) >= self._limits.window_items or over:
+            raise errors.WindowExceededError(
+                f"{len(self._in_flight)} items of {self._in_flight_bytes} bytes are in flight, and the window is "
+                f"{self._limits.window_items} items of {self._limits.window_bytes} bytes",
+                retry_delay=0.2,
+            )
+        self._in_flight[flight.id] = flight
+        self._in_flight_bytes += flight.bytes
+        return item
+
+    def _cancel(self, message: reward_service_pb2.CancelItems) -> None:
+        for item_id in message.ids:
+            flight = self._in_flight.get(item_id)
+            if flight is not None and flight.entry is not None:
+                flight.entry.resolve(errors.ItemCancelledError("taken back by the client"))
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _answer(self, flight: _Flight, entry: Entry) -> None:
+        self._finish(flight, convert.result_to_proto(flight.id, entry.future.result()))
+
+    def _finish(self, flight: _Flight, result: score_pb2.ItemResult) -> None:
+        flight.result = result
+        if self._in_order:
+            while self._order and self._order[0].result is not None:
+                self._ready.append(self._order.popleft())
+        else:
+            self._order.remove(flight) if self._order[-1] is not flight else self._order.pop()
+            self._ready.append(flight)
+        self._wake.set()
+
+    async def _write_results(self, reader: asyncio.Task[None]) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._ready:
+                flights = [self._ready.popleft() for _ in range(min(len(self._ready), self._most_results))]
+                results = [flight.result for flight in flights if flight.result is not None]
+                await self._write(reward_service_pb2.ScoreBatchResponse(results=reward_service_pb2.Results(results=results)))
+                for flight in flights:
+                    if self._in_flight.get(flight.id) is flight:
+                        del self._in_flight[flight.id]
+                        self._in_flight_bytes -= flight.bytes
+                self._room.set()
+            if reader.done():
+                reader.result()  # raises what the reader met
+                if not self._in_flight and not self._ready:
+                    return
+            elif self._drain.begun and not self._in_flight:
+                raise self._drain.refusal()
+
+    async def _announce_drain(self) -> None:
+        await self._drain.wait()
+        draining = reward_service_pb2.Draining(reason="the server is going down")
+        await self._write(reward_service_pb2.ScoreBatchResponse(draining=draining))
+        self._wake.set()

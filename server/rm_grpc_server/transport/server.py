@@ -1,0 +1,65 @@
+"""The gRPC server: service, health and reflection on one port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from rm_grpc.types import Limits
+from rm_grpc.v1 import reward_service_pb2, reward_service_pb2_grpc
+from rm_grpc_server.engine.model_engine import ModelEngine
+from rm_grpc_server.errors import StartupError
+from rm_grpc_server.transport.drain import Drain
+from rm_grpc_server.transport.servicer import RewardServicer
+
+SERVICE = reward_service_pb2.DESCRIPTOR.services_by_name["RewardService"].full_name
+
+
+class RewardServer:
+    """Listens from `start` to `stop`.
+
+    Attributes:
+        address: host and port, with the port that was really taken.
+    """
+
+    def __init__(self, engines: Mapping[str, ModelEngine], limits: Limits, listen: str) -> None:
+        self._engines = engines
+        self._drain = Drain()
+        self._server = grpc.aio.server(options=_options(limits.max_message_bytes))
+        reward_service_pb2_grpc.add_RewardServiceServicer_to_server(RewardServicer(engines, limits, self._drain), self._server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError as error:
+            raise StartupError(f"listen: {listen} cannot be taken: {error}") from error
+        self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Begins to serve, and says so."""
+        await self._server.start()
+        for service in ("", SERVICE, *(f"models/{name}" for name in self._engines)):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace: float) -> None:
+        """Drains: health first, then the streams are told, then what is in work is finished, for `grace` seconds at most."""
+        await self._health.enter_graceful_shutdown()
+        self._drain.begin()
+        await self._server.stop(grace)
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.so_reuseport", 0),  # or a second server on the port silently takes a share of the calls
+        ("grpc.keepalive_time_ms", 30_000),  # a client that died without a word is noticed
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]
