@@ -36,13 +36,17 @@ def command(file: Path, output: Path, address: str, model: str, config: Path | N
     total = sum(1 for _ in _lines(file))
     done = _resume(file, output)
     if done:
-        console.print(f"{output} has {done} of {total} lines; going on from there")
+        console.print(f"{output} has {done} of {total} lines; going on from there", soft_wrap=True, highlight=False)
     if done == total:
-        console.print("nothing is left to score")
+        console.print("nothing is left to score", soft_wrap=True, highlight=False)
         return
     with open_target(address, model, config, console) as target, RewardClient(target.address, model=target.model) as client:
         failed = _Run(file, output, done).score(client, total, console)
-    console.print(f"{failed.scored} scored, {failed.failed} errors, {total - done - failed.written} left, in {output}")
+    console.print(
+        f"{failed.scored} scored, {failed.failed} errors, {total - done - failed.written} left, in {output}",
+        soft_wrap=True,
+        highlight=False,
+    )
     if failed.interrupted:
         raise SystemExit(130)
 

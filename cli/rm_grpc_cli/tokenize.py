@@ -31,14 +31,14 @@ def command(file: TextIO, address: str, model: str, config: Path | None) -> None
 def _show(console: Console, result: TokenizeResult) -> None:
     console.rule(Text(f"conversation {result.id}"))
     if (read := result.tokenization) is not None:
-        console.print(Text(read.rendered_text))
-        console.print(Text(f"ids: {' '.join(map(str, read.ids))}"), style="dim")
+        console.print(Text(read.rendered_text), soft_wrap=True)
+        console.print(Text(f"ids: {' '.join(map(str, read.ids))}"), style="dim", soft_wrap=True)
         facts = [f"{len(read.ids)} tokens", f"{read.bos_count} BOS", f"read at {', '.join(map(str, read.read_positions))}"]
         facts += ["truncated"] * read.truncated
         if read.control_tokens_in_content:
             facts.append(f"control tokens in content: {' '.join(read.control_tokens_in_content)}")
         if read.foreign_markers_in_content:
             facts.append(f"chat markers in content: {' '.join(read.foreign_markers_in_content)}")
-        console.print(Text(" · ".join(facts)))
+        console.print(Text(" · ".join(facts)), soft_wrap=True)
     if result.error is not None:
-        console.print(Text(f"would be refused: {result.error.reason}: {result.error}"), style="red")
+        console.print(Text(f"would be refused: {result.error.reason}: {result.error}"), style="red", soft_wrap=True)

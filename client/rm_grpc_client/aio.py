@@ -267,8 +267,13 @@ class _Stream:
     async def _wait_for_change(self) -> None:
         wakeup = self._session.next_wakeup()
         delay = None if wakeup is None else max(0.0, wakeup - time.monotonic())
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), delay)
+        # A timer instead of wait_for, which on Python 3.10 and 3.11 may swallow a cancellation.
+        timer = None if delay is None else asyncio.get_running_loop().call_later(delay, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
         self._changed.clear()
         self._give(self._session.expire(time.monotonic()))
 

@@ -7,9 +7,12 @@ whose prompts it holds out. Standard library only, and a pure function of the ra
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
 import random
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 NAMES = (
     "Jane",
@@ -232,3 +235,13 @@ def _draw_step(rng: random.Random, count: int) -> Step:
         return Step(verb, "-", amount, to=rng.choice(FRIENDS) if verb.startswith("gives") else "")
     verb = rng.choice(("buys {n} more", "finds {n} more", "gets {n} from a neighbor"))
     return Step(verb, "+", rng.randint(1, 12))
+
+
+def main() -> None:
+    """Prints held-out pairs as JSON lines: `python problems.py 10 > pairs.jsonl`."""
+    for pair in itertools.islice(pairs(random.Random(1), held_out=True), int(sys.argv[1])):
+        print(json.dumps(asdict(pair), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,9 +6,12 @@ Both are tiny Llama models, trained with a Bradley-Terry loss on the pairs of `p
 `arithmetic-classifier` is a `LlamaForSequenceClassification` with one label, `arithmetic-logit` a `LlamaForCausalLM`
 whose raw next-token logit of token id 0 is the score. They judge small arithmetic and nothing else.
 
-They come about as reward models do: a language model first learns to write right answers, then two copies of it learn to
-rank answers. The Bradley-Terry loss is taken on the two whole answers and on every prefix after the point where they part
-(the prefix of a right answer above the equally long prefix of the wrong one), so that one pair teaches about each of its steps.
+They come about as reward models do: a language model first learns to write right answers, then learns to rank them. Writing
+fills its layers to the top, so that ranking gets two more, which compare what was expected with what stands there. The second
+reward model goes on from the first one's layers with a head of its own.
+
+The Bradley-Terry loss is taken on the two whole answers and on every prefix after the point where they part (the prefix of a
+right answer above the equally long prefix of the wrong one), so that one pair teaches about each of its steps.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ CHAT_TEMPLATE = (
 LOGIT_TOKEN_ID = 0
 VOCABULARY = 1024
 MAX_LENGTH = 1024
+WRITER_LAYERS, RANKING_LAYERS = 3, 2
 
 
 def build_tokenizer(seed: int) -> Tokenizer:
@@ -81,12 +85,12 @@ def encode(tokenizer: Tokenizer, prompt: str, answer: str) -> list[int]:
     return tokenizer.encode(BOS + turns, add_special_tokens=False).ids
 
 
-def build_config(tokenizer: Tokenizer) -> LlamaConfig:
+def build_config(tokenizer: Tokenizer, layers: int) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=3,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=MAX_LENGTH,
@@ -212,6 +216,15 @@ def accuracy(model: RewardModel, tokenizer: Tokenizer, *, seed: int, count: int)
     return sum(ranked) / len(ranked)
 
 
+def grow(model: RewardModel, writer: LlamaForCausalLM) -> RewardModel:
+    """Gives a deeper model the writer's layers; the ones above begin as the identity."""
+    model.model.load_state_dict(writer.model.state_dict(), strict=False)
+    for layer in model.model.layers[writer.config.num_hidden_layers :]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return model
+
+
 def save(model: RewardModel, tokenizer: Tokenizer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
@@ -234,24 +247,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder that receives the two checkpoint folders")
     parser.add_argument("--sum-steps", type=int, default=800, help="steps of learning to write bare sums")
     parser.add_argument("--writing-steps", type=int, default=700, help="steps of learning to write right answers")
-    parser.add_argument("--ranking-steps", type=int, default=600, help="steps of learning to rank, for each of the two models")
+    parser.add_argument("--ranking-steps", type=int, default=500, help="steps of learning to rank; the second model gets half")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer(args.seed)
-    config = build_config(tokenizer)
-
-    writer = LlamaForCausalLM(config)
+    writer = LlamaForCausalLM(build_config(tokenizer, WRITER_LAYERS))
     train(writer, tokenizer, write_loss, steps=args.sum_steps, seed=args.seed, learning_rate=3e-3, batch_pairs=256, terse=1.0)
     train(writer, tokenizer, write_loss, steps=args.writing_steps, seed=args.seed, learning_rate=2e-3, batch_pairs=64)
-    classifier, logit = LlamaForSequenceClassification(config), LlamaForCausalLM(config)
-    classifier.model.load_state_dict(writer.model.state_dict())
-    logit.load_state_dict(writer.state_dict())
-    for seed, model in enumerate((classifier, logit), args.seed + 1):
-        train(model, tokenizer, rank_loss, steps=args.ranking_steps, seed=seed, learning_rate=1e-3)
+    save(writer, tokenizer, args.out / "arithmetic-writer")
+    config = build_config(tokenizer, WRITER_LAYERS + RANKING_LAYERS)
+    classifier = grow(LlamaForSequenceClassification(config), writer)
+    train(classifier, tokenizer, rank_loss, steps=args.ranking_steps, seed=args.seed + 1, learning_rate=1e-3)
+    save(classifier, tokenizer, args.out / "arithmetic-classifier")
+    logit = LlamaForCausalLM(config)
+    logit.model.load_state_dict(classifier.model.state_dict())
+    train(logit, tokenizer, rank_loss, steps=args.ranking_steps // 2, seed=args.seed + 2, learning_rate=5e-4)
+    save(logit, tokenizer, args.out / "arithmetic-logit")
     for name, model in (("arithmetic-classifier", classifier), ("arithmetic-logit", logit)):
         print(f"{name}: {accuracy(model, tokenizer, seed=args.seed + 3, count=1000):.3f} of held-out pairs ranked right")
-        save(model, tokenizer, args.out / name)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,186 @@
+"""The command line, run as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from services.server import ServerThread
+
+GOOD = {"messages": [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "1+1=2"}]}
+LINES: list[Any] = [
+    {**GOOD, "id": "first"},
+    GOOD["messages"],
+    {"prompt": "What is 1+1?", "response": "1+1=2"},
+    {"text": "<|begin_of_text|>12"},
+    {"messages": []},
+    {"colour": "red"},
+    "not json at all",
+    {"prompt": [{"role": "user", "content": "hi"}], "response": "yo", "metadata": {"reference": "x"}},
+]
+ERRORS = {4: "NO_MESSAGES", 5: "INVALID_REQUEST", 6: "INVALID_REQUEST"}
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rm_grpc_cli", *arguments], check=False, capture_output=True, text=True, timeout=240, **options
+    )
+
+
+def write(path: Path, lines: list[Any]) -> Path:
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def at(server: ServerThread) -> list[str]:
+    return ["--address", server.address, "--model", "arithmetic-logit"]
+
+
+def test_score_writes_one_line_for_each_line(tmp_path: Path, at: list[str]) -> None:
+    file, out = write(tmp_path / "in.jsonl", LINES), tmp_path / "out.jsonl"
+    done = command("score", str(file), "-o", str(out), *at)
+    assert done.returncode == 0, done.stderr
+    assert "5 scored, 3 errors, 0 left" in done.stderr
+    written = read(out)
+    assert [line["line"] for line in written] == list(range(len(LINES)))
+    for number, line in enumerate(written):
+        assert ("score" in line) is (number not in ERRORS)
+        assert line.get("error", {}).get("reason") == ERRORS.get(number)
+    assert written[0]["id"] == "first"
+    assert written[0]["score"] == pytest.approx(written[1]["score"], abs=1e-5)
+    assert written[0]["score"] == pytest.approx(written[2]["score"], abs=1e-5)
+
+
+def test_score_goes_on_where_it_was_cut_off(tmp_path: Path, at: list[str]) -> None:
+    file, out = write(tmp_path / "in.jsonl", LINES), tmp_path / "out.jsonl"
+    command("score", str(file), "-o", str(out), *at)
+    whole = out.read_text()
+    lines = whole.splitlines(keepends=True)
+    out.write_text("".join(lines[:3]) + lines[3][:10])
+    done = command("score", str(file), "-o", str(out), *at)
+    assert "has 3 of 8 lines; going on from there" in done.stderr
+    assert [line["line"] for line in read(out)] == list(range(len(LINES)))
+    assert [line.get("score") for line in read(out)] == pytest.approx(
+        [json.loads(line).get("score") for line in lines], abs=1e-5
+    )
+    assert "nothing is left to score" in command("score", str(file), "-o", str(out), *at).stderr
+
+
+def test_score_never_continues_another_files_output(tmp_path: Path, at: list[str]) -> None:
+    file, out = write(tmp_path / "in.jsonl", LINES), tmp_path / "out.jsonl"
+    command("score", str(file), "-o", str(out), *at)
+    before = out.read_text()
+    other = write(tmp_path / "other.jsonl", list(reversed(LINES)))
+    done = command("score", str(other), "-o", str(out), *at)
+    assert done.returncode != 0
+    assert "line 0 is not the result of that line" in done.stderr
+    assert out.read_text() == before
+
+
+@pytest.mark.slow
+def test_score_with_a_server_of_its_own_and_ctrl_c(tmp_path: Path) -> None:
+    count = 30_000
+    file, out = write(tmp_path / "in.jsonl", [{**GOOD, "id": str(at)} for at in range(count)]), tmp_path / "out.jsonl"
+    arguments = ["score", str(file), "-o", str(out), "--model", "embedded:arithmetic-logit"]
+    process = subprocess.Popen([sys.executable, "-m", "rm_grpc_cli", *arguments], stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not out.exists() or out.stat().st_size < 2000:
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    written = read(out)
+    assert 0 < len(written) < count
+    assert all("score" in line for line in written), "what was in flight was finished, not thrown away"
+    assert [line["line"] for line in written] == list(range(len(written)))
+    assert f"{len(written)} scored, 0 errors, {count - len(written)} left" in told
+
+
+def test_score_needs_to_know_whom_to_ask(tmp_path: Path) -> None:
+    done = command("score", str(write(tmp_path / "in.jsonl", LINES)), "-o", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "say whom to ask" in done.stderr
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    done = command("score", str(write(tmp_path / "in.jsonl", LINES)), "-o", str(tmp_path / "out"), "--model", "/nowhere")
+    assert done.returncode == 1
+    assert "/nowhere: is no folder here, and no hub id" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models(server: ServerThread) -> None:
+    shown = command("models", "--address", server.address, env={**os.environ, "COLUMNS": "160"})
+    assert shown.returncode == 0, shown.stderr
+    for told in ("arithmetic-classifier", "sequence_classification", "LlamaForCausalLM", "no judge of anything else"):
+        assert told in shown.stdout
+    models = json.loads(command("models", "--address", server.address, "--json").stdout)
+    assert models[1]["name"] == "arithmetic-logit"
+    gone = command("models", "--address", "127.0.0.1:1")
+    assert gone.returncode == 1
+    assert gone.stderr.startswith("rm-grpc: UnavailableError")
+
+
+def test_tokenize(tmp_path: Path, at: list[str]) -> None:
+    shown = command("tokenize", "-", *at, input=json.dumps(GOOD) + "\n" + json.dumps({"text": "a <|im_start|>"}) + "\n")
+    assert shown.returncode == 0, shown.stderr
+    assert "<|start_header_id|>assistant<|end_header_id|>\n\n1+1=2<|eot_id|>" in shown.stdout
+    assert "1 BOS" in shown.stdout
+    assert "would be refused: FOREIGN_CHAT_MARKERS" in shown.stdout
+
+
+@pytest.mark.slow
+def test_demo_ends_by_itself() -> None:
+    done = command("demo", env={**os.environ, "COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    assert "What is 1+1?" in done.stdout
+    for model in ("arithmetic-classifier", "arithmetic-logit"):
+        assert f"{model}: the right answer above the wrong one in" in done.stdout
+
+
+@pytest.mark.slow
+def test_serve_drains_at_sigterm_and_with_its_parent(tmp_path: Path) -> None:
+    for ends in ("sigterm", "stdin"):
+        ready = tmp_path / ends
+        arguments = [
+            "--listen=127.0.0.1:0",
+            f"--ready-file={ready}",
+            "--model=embedded:arithmetic-logit",
+            "--until-stdin-closes",
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rm_grpc_cli", "serve", *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        end = time.monotonic() + 120
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert process.stdin is not None
+        process.send_signal(signal.SIGTERM) if ends == "sigterm" else process.stdin.close()
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        log = process.stderr.read()
+        assert "packed scores equal the one-at-a-time reference" in log
+        assert "draining" in log
+        assert "stopped" in log
+
+
+def test_two_servers_cannot_share_a_port(server: ServerThread) -> None:
+    done = command("serve", f"--listen={server.address}", "--model=embedded:arithmetic-logit")
+    assert done.returncode == 1
+    assert "cannot be taken" in done.stderr
