@@ -18,7 +18,7 @@ demo: setup  ## score conversations with the embedded models, live
 test: setup  ## every test, with coverage
 	@echo "== running the tests (about 5 minutes on 2 cores)"
 	@rm -f .coverage .coverage.*
-	@COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report
 
 lint: setup $(GEN)/.ready build/googleapis  ## style, types, layers, contract, generated code
@@ -70,7 +70,7 @@ $(GEN)/.ready: constraints-gen.txt
 	@$(GEN)/bin/pip install --quiet --disable-pip-version-check -r constraints-gen.txt
 	@touch $@
 
-train-embedded: setup  ## train the two embedded models anew (about an hour on 2 cores)
+train-embedded: setup  ## train the two embedded models anew (about 40 minutes on 2 cores)
 	$(BIN)/python examples/arithmetic_models/train.py --out server/rm_grpc_server/defaults
 
 clean:

@@ -45,8 +45,8 @@ def item_to_proto(item: Item) -> conversation_pb2.Item:
     Raises:
         InvalidRequestError: a value that protobuf cannot hold; its field names the place.
     """
-    proto = conversation_pb2.Item(id=item.id, group=item.group)
     try:
+        proto = conversation_pb2.Item(id=item.id, group=item.group)
         if isinstance(item.input, Conversation):
             proto.conversation.CopyFrom(_conversation_to_proto(item.input))
         elif isinstance(item.input, TokenIds):
@@ -71,14 +71,22 @@ def item_from_proto(proto: conversation_pb2.Item) -> Item:
     Raises:
         UnsupportedContentError: a part of a message that holds no text; its field names the place.
         TokenIdError: token ids that are not whole four-byte integers.
+        InvalidRequestError: metadata that is no JSON.
     """
     return Item(
         id=proto.id,
         input=_input_from_proto(proto),
         timeout=seconds(proto.timeout) if proto.HasField("timeout") else None,
         group=proto.group,
-        metadata=json_format.MessageToDict(proto.metadata) if proto.HasField("metadata") else {},
+        metadata=_metadata_from_proto(proto) if proto.HasField("metadata") else {},
     )
+
+
+def _metadata_from_proto(proto: conversation_pb2.Item) -> dict[str, Any]:
+    try:
+        return json_format.MessageToDict(proto.metadata)
+    except ValueError as error:  # NaN and infinity, which JSON has not
+        raise errors.InvalidRequestError(f"cannot be read: {error}", field="metadata") from error
 
 
 def _input_from_proto(proto: conversation_pb2.Item) -> Input | None:
@@ -357,4 +365,4 @@ def duration(value: float) -> duration_pb2.Duration:
 
 def seconds(proto: duration_pb2.Duration) -> float:
     """A message as seconds."""
-    return proto.seconds + proto.nanos / 1e9
+    return (proto.seconds * 1_000_000_000 + proto.nanos) / 1e9

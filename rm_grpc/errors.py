@@ -314,4 +314,4 @@ def from_rpc_error(code: grpc.StatusCode, message: str, trailing_metadata: objec
 
 def _cut(text: str, limit: int) -> str:
     raw = text.encode(errors="replace")
-    return text if len(raw) <= limit else raw[: limit - 3].decode(errors="ignore") + "..."
+    return raw.decode() if len(raw) <= limit else raw[: limit - 3].decode(errors="ignore") + "..."

@@ -122,6 +122,11 @@ class Item:
     group: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, messages: Sequence[Mapping[str, Any]], *, id: str = "", **fields: Any) -> Item:  # noqa: A002 - the field's name
+        """An item around messages in the OpenAI shape; raises as `Conversation.from_openai`."""
+        return cls(id, Conversation.from_openai(messages), **fields)
+
 
 @dataclass(frozen=True, slots=True)
 class StepScore:
@@ -250,6 +255,10 @@ class TokenizeResult:
     error: RewardError | None
 
 
+_REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names that callers have for the reasoning before the content."""
+
+
 def _message(raw: Mapping[str, Any], where: str) -> Message:
     if isinstance(raw, Message):
         return raw
@@ -262,9 +271,9 @@ def _message(raw: Mapping[str, Any], where: str) -> Message:
         role=role,
         content=_content(raw.get("content"), f"{where}.content"),
         name=_text(raw, "name", where),
-        tool_calls=tuple(_tool_call(call, f"{where}.tool_calls[{at}]") for at, call in enumerate(raw.get("tool_calls") or ())),
+        tool_calls=_tool_calls(raw.get("tool_calls"), f"{where}.tool_calls"),
         tool_call_id=_text(raw, "tool_call_id", where),
-        reasoning_content=_text(raw, "reasoning_content", where),
+        reasoning_content=next(filter(None, (_text(raw, key, where) for key in _REASONING)), ""),
     )
 
 
@@ -293,6 +302,14 @@ def _part(part: Any, where: str) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         raise UnsupportedContentError(f"only text parts can be scored, this one is {kind!r}", field=where)
     return text
+
+
+def _tool_calls(raw: Any, where: str) -> tuple[ToolCall, ...]:
+    if raw is None:
+        return ()
+    if not isinstance(raw, (list, tuple)):
+        raise InvalidRequestError(f"must be a list of tool calls, not {type(raw).__name__}", field=where)
+    return tuple(_tool_call(call, f"{where}[{at}]") for at, call in enumerate(raw))
 
 
 def _tool_call(raw: Any, where: str) -> ToolCall:

@@ -10,7 +10,7 @@ from rm_grpc.errors import InvalidRequestError, RewardError
 from rm_grpc_client import Conversation, Item, Score
 
 
-def item_of_line(line: str) -> Item:
+def item_of_line(line: bytes) -> Item:
     """The item of one input line.
 
     A line is a list of messages, or an object with `messages`, with `prompt` and `response`, or with `text`. An object may also
@@ -21,7 +21,7 @@ def item_of_line(line: str) -> Item:
     """
     try:
         raw = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the line is no JSON: {error}") from error
     if isinstance(raw, list):
         return Item("", Conversation.from_openai(raw))
@@ -30,12 +30,19 @@ def item_of_line(line: str) -> Item:
     known = {"messages", "prompt", "response", "text", "id", "group", "metadata", "tools"}
     if unknown := sorted(set(raw) - known):
         raise InvalidRequestError(f"unknown keys {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-    return Item(
-        id=str(raw.get("id", "")),
-        input=_input(raw),
-        group=str(raw.get("group", "")),
-        metadata=raw.get("metadata") or {},
-    )
+    metadata = raw.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise InvalidRequestError("must be an object", field="metadata")
+    return Item(id=_name(raw, "id"), input=_input(raw), group=_name(raw, "group"), metadata=metadata)
+
+
+def _name(raw: dict[str, Any], key: str) -> str:
+    value = raw.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise InvalidRequestError("must be a string or an integer", field=key)
+    return str(value)
 
 
 def _input(raw: dict[str, Any]) -> Conversation | str:
@@ -44,16 +51,18 @@ def _input(raw: dict[str, Any]) -> Conversation | str:
         return Conversation.from_openai(raw["messages"], tools=tools)
     if "prompt" in raw and "response" in raw:
         prompt = raw["prompt"]
-        opening = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        if not isinstance(prompt, (str, list)):
+            raise InvalidRequestError("must be text or a list of messages", field="prompt")
+        opening = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         return Conversation.from_openai([*opening, {"role": "assistant", "content": raw["response"]}], tools=tools)
     if isinstance(raw.get("text"), str):
         return str(raw["text"])
     raise InvalidRequestError("a line needs messages, or prompt and response, or text")
 
 
-def line_digest(line: str) -> str:
+def line_digest(line: bytes) -> str:
     """Short digest of an input line, by which a resumed run knows that the output belongs to the input."""
-    return hashlib.sha256(line.rstrip("\n").encode()).hexdigest()[:16]
+    return hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()[:16]
 
 
 def output_line(line: int, item_id: str, digest: str, outcome: Score | RewardError) -> str:
@@ -78,4 +87,4 @@ def output_line(line: int, item_id: str, digest: str, outcome: Score | RewardErr
             fields["attributes"] = dict(score.attributes)
         if score.steps:
             fields["steps"] = [step.score for step in score.steps]
-    return json.dumps(fields, ensure_ascii=False)
+    return json.dumps(fields)

@@ -34,20 +34,28 @@ def command(file: Path, output: Path, address: str, model: str, config: Path | N
     """
     console = Console(stderr=True)
     total = sum(1 for _ in _lines(file))
-    done = _resume(file, output)
+    if output.exists() and output.samefile(file):
+        raise click.UsageError("the output would overwrite the input; name another file")
+    before = _written(file, output)
+    done = before.lines
     if done:
         console.print(f"{output} has {done} of {total} lines; going on from there", soft_wrap=True, highlight=False)
     if done == total:
         console.print("nothing is left to score", soft_wrap=True, highlight=False)
         return
     with open_target(address, model, config, console) as target, RewardClient(target.address, model=target.model) as client:
-        failed = _Run(file, output, done).score(client, total, console)
+        digest = client.get_model().model_digest
+        if before.model_digest not in ("", digest):
+            raise click.ClickException(
+                f"{output} holds scores of the model with digest {before.model_digest}, and this one is {digest}; name another"
+            )
+        run = _Run(file, output, done).score(client, total, console)
     console.print(
-        f"{failed.scored} scored, {failed.failed} errors, {total - done - failed.written} left, in {output}",
+        f"{run.scored} scored, {run.failed} errors, {total - done - run.written} left, in {output}",
         soft_wrap=True,
         highlight=False,
     )
-    if failed.interrupted:
+    if run.interrupted:
         raise SystemExit(130)
 
 
@@ -132,32 +140,46 @@ class _Run:
         return self.written - before
 
 
-def _lines(file: Path) -> Iterator[str]:
+def _lines(file: Path) -> Iterator[bytes]:
     """Lines that hold something."""
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         yield from (line for line in lines if line.strip())
 
 
-def _resume(file: Path, output: Path) -> int:
-    """How many lines of output are whole and belong to the input; a line that was cut off is removed.
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What an output holds already: how many lines, and of which model."""
+
+    lines: int
+    model_digest: str
+
+
+def _written(file: Path, output: Path) -> _Written:
+    """What the output holds of this input; a last line that was cut off is removed, once the rest is known to be ours.
 
     Raises:
-        click.ClickException: the output belongs to another input.
+        click.ClickException: the output belongs to another input, or is no output at all.
     """
     if not output.exists():
-        return 0
+        return _Written(0, "")
     raw = output.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if len(whole) < len(raw):
-        with output.open("r+b") as handle:
-            handle.truncate(len(whole))
+    *whole, rest = raw.split(b"\n")
     inputs = _lines(file)
-    written = whole.decode().splitlines()
-    for at, line in enumerate(written):
+    models: set[str] = set()
+    for number, line in enumerate(whole):
         try:
-            known = json.loads(line)["input"]
+            known = json.loads(line)
+            ours = known["input"] == line_digest(next(inputs, b""))
         except (ValueError, KeyError, TypeError):
-            known = None
-        if known is None or known != line_digest(next(inputs, "")):
-            raise click.ClickException(f"{output}: line {at} is not the result of that line of {file}; name another output")
-    return len(written)
+            ours = False
+        if not ours:
+            raise click.ClickException(f"{output}: line {number} is not the result of that line of {file}; name another output")
+        if "model_digest" in known:
+            models.add(known["model_digest"])
+    beginning = f'{{"line": {len(whole)}, '.encode()
+    if not (rest.startswith(beginning) or beginning.startswith(rest)):
+        raise click.ClickException(f"{output}: its last line is no result of {file}; name another output")
+    if rest:
+        with output.open("r+b") as handle:
+            handle.truncate(len(raw) - len(rest))
+    return _Written(len(whole), models.pop() if models else "")

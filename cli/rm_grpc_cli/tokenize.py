@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 from rich.console import Console
@@ -16,9 +16,9 @@ from rm_grpc_client import RewardClient
 
 
 @click.command()
-@click.argument("file", type=click.File(encoding="utf-8"))
+@click.argument("file", type=click.File("rb"))
 @target_options
-def command(file: TextIO, address: str, model: str, config: Path | None) -> None:
+def command(file: BinaryIO, address: str, model: str, config: Path | None) -> None:
     """Show the rendered text, the ids and what is remarkable about each conversation of FILE (JSONL, - for standard input)."""
     items = [item_of_line(line) for line in file if line.strip()]
     console = Console(highlight=False)

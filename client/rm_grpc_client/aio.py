@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Stub = reward_service_pb2_grpc.RewardServiceAsyncStub
 
 _T = TypeVar("_T")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between attempts to connect."""
 
 
 class AsyncRewardClient:
@@ -136,14 +138,13 @@ class AsyncRewardClient:
             max_message_bytes=MAX_MESSAGE_BYTES,
         )
         stream = _Stream(session, self._stub, self.reconnect)
-        tasks = [asyncio.create_task(stream.feed(conversations)), asyncio.create_task(stream.drive())]
+        stream.start(conversations)
         try:
-            while (batch := await stream.next_results(tasks)) is not None:
+            while (batch := await stream.next_results()) is not None:
                 yield batch
+            await stream.finish(grace=1.0)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await stream.finish(grace=0.0)
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the server serves."""
@@ -187,39 +188,58 @@ class _Stream:
         self._room = asyncio.Event()
         self._lost_at: float | None = None
         self._last_error: object = None
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def next_results(self, tasks: list[asyncio.Task[None]]) -> list[Result] | None:
-        """The results that are ready, waiting for some; None after the last. Raises what either task met."""
-        for task in tasks:
+    def start(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
+        """Begins to feed, to connect, and to watch the time."""
+        for work in (self._feed(conversations), self._drive(), self._keep_time()):
+            task = asyncio.create_task(work)
             task.add_done_callback(lambda _: self._ready.set())
-        while True:
-            if self._results:
-                results, self._results = self._results, []
-                return results
-            for task in tasks:
+            self._tasks.append(task)
+
+    async def finish(self, grace: float) -> None:
+        """Ends the work: a connection has `grace` seconds to end by itself."""
+        driver = self._tasks[1]
+        if grace and not driver.done():
+            await asyncio.wait([driver], timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def next_results(self) -> list[Result] | None:
+        """The results that are ready, waiting for some; None after the last. Raises what a task met."""
+        while not self._results:
+            for task in self._tasks:
                 if task.done():
                     task.result()
-            if all(task.done() for task in tasks):
+            if self._session.is_finished:
                 return None
             self._ready.clear()
             await self._ready.wait()
+        results, self._results = self._results, []
+        self._room.set()
+        return results
 
-    async def feed(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
+    async def _feed(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
         """Takes items from the caller while there is room."""
         async for conversation in _each(conversations):
             if (result := self._session.take(conversation, time.monotonic())) is not None:
                 self._give([result])
             self._changed.set()
-            while not self._session.has_room:
+            # Results that the caller has not taken count too: a slow caller is not read ahead of.
+            while not self._session.has_room or len(self._results) >= self._session.window:
                 self._room.clear()
                 await self._room.wait()
         self._session.source_ended = True
         self._changed.set()
+        self._ready.set()
 
-    async def drive(self) -> None:
+    async def _drive(self) -> None:
         """Keeps a connection for as long as results are owed."""
+        pause = _FIRST_PAUSE
         while not self._session.is_finished:
             if self._session.owes_nothing:
+                self._lost_at = None
                 await self._wait_for_change()
                 continue
             if await self._connection():
@@ -228,8 +248,17 @@ class _Stream:
             self._lost_at = now if self._lost_at is None else self._lost_at
             if now - self._lost_at > self._reconnect:
                 raise errors.UnavailableError(f"no server answered for {self._reconnect:g} s; last: {self._last_error}")
-            await asyncio.sleep(0.2)
+            pause = _FIRST_PAUSE if self._lost_at == now else min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _keep_time(self) -> None:
+        """Settles what time alone settles, whatever the connection does."""
+        while True:
+            wakeup = self._session.next_wakeup()
+            delay = _LONGEST_PAUSE if wakeup is None else wakeup - time.monotonic()
+            await asyncio.sleep(min(max(0.01, delay), _LONGEST_PAUSE))
             self._give(self._session.expire(time.monotonic()))
+            self._changed.set()
 
     async def _connection(self) -> bool:
         """One connection to its end; whether everything was answered. Raises what sending again cannot mend."""
@@ -265,15 +294,7 @@ class _Stream:
             await call.done_writing()
 
     async def _wait_for_change(self) -> None:
-        wakeup = self._session.next_wakeup()
-        delay = None if wakeup is None else max(0.0, wakeup - time.monotonic())
-        # A timer instead of wait_for, which on Python 3.10 and 3.11 may swallow a cancellation.
-        timer = None if delay is None else asyncio.get_running_loop().call_later(delay, self._changed.set)
-        try:
-            await self._changed.wait()
-        finally:
-            if timer is not None:
-                timer.cancel()
+        await self._changed.wait()
         self._changed.clear()
         self._give(self._session.expire(time.monotonic()))
 
@@ -281,8 +302,7 @@ class _Stream:
         if results:
             self._results.extend(results)
             self._ready.set()
-        if self._session.has_room:
-            self._room.set()
+        self._room.set()
 
 
 async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 import grpc
 
+from rm_grpc import errors
 from rm_grpc.types import ModelInfo, Result, Score, ScoreOptions, TokenizeResult
 from rm_grpc_client.aio import AsyncRewardClient
 from rm_grpc_client.inputs import Scorable
@@ -35,6 +36,7 @@ class RewardClient:
         attempts: int = 20,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        self._is_closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rm-grpc-client", daemon=True)
         self._thread.start()
@@ -60,9 +62,10 @@ class RewardClient:
 
     def close(self) -> None:
         """Closes the connection; streams in work end with an error."""
-        if self._loop.is_closed():
+        if self._is_closed:
             return
-        self._run(self._client.close())
+        self._is_closed = True
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -99,10 +102,16 @@ class RewardClient:
             while (batch := self._run(_next(batches))) is not None:
                 yield from batch
         finally:
-            if not self._loop.is_closed():
-                self._run(_close(batches))
+            self._abandon(batches)
             if feeder is not None:
                 feeder.shutdown(wait=False, cancel_futures=True)
+
+    def _abandon(self, batches: AsyncGenerator[list[Result], None]) -> None:
+        if threading.current_thread() is self._thread:
+            # The garbage collector may run on any thread; the loop's own must not wait for itself.
+            self._closing = self._loop.create_task(batches.aclose())
+        elif not self._is_closed:
+            self._run(_close(batches))
 
     def list_models(self) -> list[ModelInfo]:
         """See `AsyncRewardClient.list_models`."""
@@ -116,15 +125,34 @@ class RewardClient:
         """See `AsyncRewardClient.tokenize`."""
         return self._run(self._client.tokenize(conversations))
 
+    async def _end(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
+
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        if self._loop.is_closed():
+        """Runs work on the client's loop. It has ended when this returns or raises, also where the wait is interrupted."""
+        ended = threading.Event()
+
+        async def tracked() -> _T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        if self._is_closed:
             work.close()
             raise RuntimeError("this client is closed")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(tracked(), self._loop)
         try:
             return future.result()
+        except CancelledError:
+            raise errors.ItemCancelledError("the client was closed") from None
         except BaseException:
-            future.cancel()
+            if future.cancel():
+                ended.wait(timeout=5)
             raise
 
 
@@ -132,7 +160,7 @@ async def _next(batches: AsyncIterator[list[Result]]) -> list[Result] | None:
     return await anext(batches, None)
 
 
-async def _close(batches: Any) -> None:
+async def _close(batches: AsyncGenerator[list[Result], None]) -> None:
     await batches.aclose()
 
 

@@ -20,6 +20,8 @@ _MESSAGE_ITEMS = 32
 _MESSAGE_BYTES = 1_000_000
 _FIRST_WINDOW = 256
 """Items taken from the caller before the server has told its window."""
+_MESSAGE_OVERHEAD = 1024
+"""Bytes kept free in a message, for what stands around its items."""
 _ANSWER_GRACE = 5.0
 """Seconds past an item's deadline in which the server's own answer is still awaited."""
 
@@ -33,6 +35,8 @@ class _Owed:
     deadline: float | None
     in_flight: bool = False
     attempts: int = 0
+    losses: int = 0
+    """How often the connection was lost while a server had it."""
 
 
 class Session:
@@ -42,7 +46,7 @@ class Session:
         model, options: what the stream is opened with.
         timeout: seconds that each item may take, from when it is taken from the caller; None waits for ever.
         attempts: how often an item that the server has no room for is tried.
-        max_message_bytes: largest message that the server reads; an item above it is an error at once.
+        max_message_bytes: largest message that the server reads, until it tells its own limit; an item above it is an error.
     """
 
     def __init__(
@@ -59,10 +63,17 @@ class Session:
         self._taken = 0
         self._in_flight = 0
         self._in_flight_bytes = 0
-        self._window_items, self._window_bytes = _FIRST_WINDOW, 2**62
+        self._window_items, self._window_bytes = _FIRST_WINDOW, 0
+        self._settled: list[Result] = []
         self.model_info: ModelInfo | None = None
+        self.is_open = False
         self.draining = False
         self.source_ended = False
+
+    @property
+    def window(self) -> int:
+        """How many items may be on their way at once."""
+        return self._window_items
 
     @property
     def has_room(self) -> bool:
@@ -82,7 +93,7 @@ class Session:
     # --- from the caller ----------------------------------------------------------------------------------------------
 
     def take(self, conversation: Scorable, now: float) -> Result | None:
-        """Takes an item; its result at once where it cannot be sent."""
+        """Takes an item; its result at once where it cannot be sent, whatever the caller gave."""
         index = self._taken
         self._taken += 1
         item_id = str(index)
@@ -91,14 +102,11 @@ class Session:
             item_id = item.id
             timeout = item.timeout if item.timeout is not None else self._timeout
             proto = convert.item_to_proto(replace(item, id=str(index), timeout=timeout))
-            size = proto.ByteSize()
-            if size > self._max_message_bytes - 1024:
-                raise errors.MessageTooLargeError(
-                    f"the item has {size} bytes, and the server reads messages of {self._max_message_bytes}"
-                )
         except errors.RewardError as error:
             return Result(item_id, index, error)
-        owed = _Owed(index, item_id, proto, size, None if timeout is None else now + timeout)
+        except Exception as error:  # noqa: BLE001 - one odd item must not end the stream of the others
+            return Result(item_id, index, errors.InvalidRequestError(f"cannot be read: {error!r}"))
+        owed = _Owed(index, item_id, proto, proto.ByteSize(), None if timeout is None else now + timeout)
         self._owed[proto.id] = owed
         self._unsent.append(owed)
         return None
@@ -110,10 +118,12 @@ class Session:
         again = [owed for owed in self._owed.values() if owed.in_flight]
         for owed in again:
             owed.in_flight = False
-        self._unsent.extendleft(reversed(again))
+            owed.losses += 1
         self._in_flight = self._in_flight_bytes = 0
-        self._window_items, self._window_bytes = min(self._window_items, _FIRST_WINDOW), 2**62
-        self.draining = False
+        lost = [owed for owed in again if owed.losses >= self._attempts]
+        self._settled += self._fail(lost, errors.UnavailableError(f"the server was lost {self._attempts} times with this item"))
+        self._unsent.extendleft(owed for owed in reversed(again) if owed.losses < self._attempts)
+        self.is_open = self.draining = False
         opening = reward_service_pb2.OpenStream(model=self._model, options=convert.options_to_proto(self._options))
         return reward_service_pb2.ScoreBatchRequest(open=opening)
 
@@ -125,13 +135,19 @@ class Session:
                 self._unsent.append(owed)
         items: list[conversation_pb2.Item] = []
         size = 0
-        while self._unsent and not self.draining and len(items) < _MESSAGE_ITEMS:
+        limit = min(_MESSAGE_BYTES, self._max_message_bytes - _MESSAGE_OVERHEAD)
+        while self._unsent and self.is_open and not self.draining and len(items) < _MESSAGE_ITEMS:
             owed = self._unsent[0]
             if owed.proto.id not in self._owed:
                 self._unsent.popleft()
                 continue
+            if owed.bytes > self._max_message_bytes - _MESSAGE_OVERHEAD:
+                self._unsent.popleft()
+                told = f"the item has {owed.bytes} bytes, and the server reads messages of {self._max_message_bytes}"
+                self._settled += self._fail([owed], errors.MessageTooLargeError(told))
+                continue
             full = self._in_flight and self._in_flight_bytes + owed.bytes > self._window_bytes
-            if self._in_flight >= self._window_items or full or (items and size + owed.bytes > _MESSAGE_BYTES):
+            if self._in_flight >= self._window_items or full or (items and size + owed.bytes > limit):
                 break
             self._unsent.popleft()
             if owed.deadline is not None:
@@ -145,6 +161,8 @@ class Session:
 
     def next_wakeup(self) -> float | None:
         """When time alone will change something: a retry is due, or an item's deadline has passed."""
+        while self._waiting and self._waiting[0][2].proto.id not in self._owed:
+            heapq.heappop(self._waiting)
         times = [owed.deadline + _ANSWER_GRACE for owed in self._owed.values() if owed.deadline is not None]
         if self._waiting:
             times.append(self._waiting[0][0])
@@ -160,6 +178,8 @@ class Session:
             return [result for result in settled if result is not None]
         if kind == "opened":
             self.model_info = convert.model_info_from_proto(response.opened.model)
+            self._max_message_bytes = self.model_info.limits.max_message_bytes or self._max_message_bytes
+            self.is_open = True
             self._set_window(response.opened.window)
         elif kind == "window":
             self._set_window(response.window)
@@ -168,9 +188,13 @@ class Session:
         return []
 
     def expire(self, now: float) -> list[Result]:
-        """Items whose deadline has passed without an answer: a server that hangs costs no more than that."""
+        """Results that no message of the server brought: items that could not be sent, and items whose deadline has passed
+        without an answer, so that a server that hangs costs no more than that."""
+        settled, self._settled = self._settled, []
         late = [o for o in self._owed.values() if o.deadline is not None and now >= o.deadline + _ANSWER_GRACE]
-        return self._fail(late, errors.DeadlineExceededError("the item's time ran out without an answer of the server"))
+        return settled + self._fail(
+            late, errors.DeadlineExceededError("the item's time ran out without an answer of the server")
+        )
 
     def _set_window(self, window: reward_service_pb2.Window) -> None:
         self._window_items = window.items or _FIRST_WINDOW

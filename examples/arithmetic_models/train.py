@@ -245,27 +245,30 @@ def save(model: RewardModel, tokenizer: Tokenizer, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that receives the two checkpoint folders")
-    parser.add_argument("--sum-steps", type=int, default=800, help="steps of learning to write bare sums")
-    parser.add_argument("--writing-steps", type=int, default=700, help="steps of learning to write right answers")
-    parser.add_argument("--ranking-steps", type=int, default=500, help="steps of learning to rank; the second model gets half")
+    parser.add_argument("--writer", type=Path, help="folder of the language model: read where it is there, else written")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     tokenizer = build_tokenizer(args.seed)
-    writer = LlamaForCausalLM(build_config(tokenizer, WRITER_LAYERS))
-    train(writer, tokenizer, write_loss, steps=args.sum_steps, seed=args.seed, learning_rate=3e-3, batch_pairs=256, terse=1.0)
-    train(writer, tokenizer, write_loss, steps=args.writing_steps, seed=args.seed, learning_rate=2e-3, batch_pairs=64)
-    save(writer, tokenizer, args.out / "arithmetic-writer")
+    if args.writer and args.writer.is_dir():
+        writer = LlamaForCausalLM.from_pretrained(args.writer)
+    else:
+        writer = LlamaForCausalLM(build_config(tokenizer, WRITER_LAYERS))
+        train(writer, tokenizer, write_loss, steps=800, seed=args.seed, learning_rate=3e-3, batch_pairs=256, terse=1.0)
+        train(writer, tokenizer, write_loss, steps=700, seed=args.seed, learning_rate=2e-3, batch_pairs=64)
+        if args.writer:
+            save(writer, tokenizer, args.writer)
     config = build_config(tokenizer, WRITER_LAYERS + RANKING_LAYERS)
     classifier = grow(LlamaForSequenceClassification(config), writer)
-    train(classifier, tokenizer, rank_loss, steps=args.ranking_steps, seed=args.seed + 1, learning_rate=1e-3)
+    train(classifier, tokenizer, rank_loss, steps=300, seed=args.seed + 1, learning_rate=2e-3, batch_pairs=256, terse=1.0)
+    train(classifier, tokenizer, rank_loss, steps=400, seed=args.seed + 2, learning_rate=1e-3)
     save(classifier, tokenizer, args.out / "arithmetic-classifier")
     logit = LlamaForCausalLM(config)
     logit.model.load_state_dict(classifier.model.state_dict())
-    train(logit, tokenizer, rank_loss, steps=args.ranking_steps // 2, seed=args.seed + 2, learning_rate=5e-4)
+    train(logit, tokenizer, rank_loss, steps=120, seed=args.seed + 3, learning_rate=5e-4)
     save(logit, tokenizer, args.out / "arithmetic-logit")
     for name, model in (("arithmetic-classifier", classifier), ("arithmetic-logit", logit)):
-        print(f"{name}: {accuracy(model, tokenizer, seed=args.seed + 3, count=1000):.3f} of held-out pairs ranked right")
+        print(f"{name}: {accuracy(model, tokenizer, seed=args.seed + 4, count=1000):.3f} of held-out pairs ranked right")
 
 
 if __name__ == "__main__":

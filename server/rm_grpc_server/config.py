@@ -41,6 +41,12 @@ class TextSettings(Settings):
     )
     template_file: Path | None = Field(None, description="a Jinja chat template to use instead of the checkpoint's own")
     template_kwargs: dict[str, Any] = Field(default_factory=dict, description="further arguments of the chat template")
+    content_format: Literal["text", "parts"] = Field(
+        "text", description="what content is to the template: one text, or a list of parts, which some templates insist on"
+    )
+    tool_arguments: Literal["object", "text"] = Field(
+        "object", description="what the arguments of a tool call are to the template: an object, or JSON text"
+    )
     add_generation_prompt: bool = Field(False, description="end the text with the opening of another assistant message")
     system_prompt: Literal["allowed", "forbidden", "required"] = Field(
         "allowed", description="whether a conversation may or must bring a system message"

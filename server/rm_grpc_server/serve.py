@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
-from rm_grpc.errors import DrainingError
 from rm_grpc.types import Limits, ModelInfo
 from rm_grpc_server.config import ModelSettings, ServerSettings
 from rm_grpc_server.engine.model_engine import ModelEngine, Reader
 from rm_grpc_server.engine.queue import TokenBudgetQueue
 from rm_grpc_server.engine.replica import ThreadReplica
+from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.models.checkpoint import open_checkpoint
 from rm_grpc_server.presets import presets, resolve
 from rm_grpc_server.scoring.packed_scorer import PackedScorer
@@ -56,7 +57,11 @@ def load_model(settings: ModelSettings, server: ServerSettings) -> Model:
     text = TextPipeline(
         files, resolved.text, model_max_length=checkpoint.max_length, vocabulary_size=scorer.backbone.vocabulary_size
     )
-    told = {"text": resolved.text.model_dump(mode="json"), "scorer": dict(scorer.settings)}
+    told = {
+        "text": {**resolved.text.model_dump(mode="json"), "max_length": text.max_length},
+        "special_tokens": files.special_tokens,
+        "scorer": dict(scorer.settings),
+    }
     info = ModelInfo(
         name=resolved.served_name,
         source=checkpoint.source,
@@ -106,10 +111,8 @@ async def run(settings: ServerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: abandon.set() if stop.is_set() else stop.set())
     if settings.until_stdin_closes:
-        loop.add_reader(sys.stdin.fileno(), lambda: _stop_at_end_of_stdin(stop))
+        _watch_stdin(stop)
     models = await _loaded(settings, stop)
-    if stop.is_set():
-        return
     async with running(settings, models) as server:
         _announce(server.address, settings)
         await stop.wait()
@@ -119,14 +122,32 @@ async def run(settings: ServerSettings) -> None:
         await asyncio.wait([draining, abandoned], return_when=asyncio.FIRST_COMPLETED)
         abandoned.cancel()
         if not draining.done():
-            _LOG.warning("ended before all accepted items were scored")
             await server.stop(0)
+    if abandon.is_set():
+        _exit_at_once("ended before all accepted items were scored", 1)
     _LOG.info("stopped")
 
 
 async def _loaded(settings: ServerSettings, stop: asyncio.Event) -> list[Model]:
     loop = asyncio.get_running_loop()
-    return [await loop.run_in_executor(None, load_model, model, settings) for model in settings.models if not stop.is_set()]
+    stopped = asyncio.ensure_future(stop.wait())
+    models: list[Model] = []
+    for model in settings.models:
+        loading = loop.run_in_executor(None, load_model, model, settings)
+        waiting: set[asyncio.Future[Any]] = {loading, stopped}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            _exit_at_once("stopped before a model was loaded", 0)
+        models.append(loading.result())
+    stopped.cancel()
+    return models
+
+
+def _exit_at_once(told: str, status: int) -> NoReturn:
+    """Ends the process without waiting for threads that may be loading or scoring for long."""
+    _LOG.warning(told)
+    logging.shutdown()
+    os._exit(status)
 
 
 @asynccontextmanager
@@ -141,7 +162,7 @@ async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIte
         await server.stop(0)
     finally:
         for engine in engines.values():
-            await engine.close(DrainingError("the server stopped before the item was scored", retry_delay=1.0))
+            await engine.close()
         text_threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -157,10 +178,18 @@ def _engine(model: Model, settings: ServerSettings, text_threads: ThreadPoolExec
     )
 
 
-def _stop_at_end_of_stdin(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stop.set()
+def _watch_stdin(stop: asyncio.Event) -> None:
+    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(stdin, 4096):
+            loop.remove_reader(stdin)
+            stop.set()
+
+    try:
+        loop.add_reader(stdin, read)
+    except OSError as error:
+        raise ConfigError("until_stdin_closes: standard input must be a pipe or a terminal, and it is a file") from error
 
 
 def _announce(address: str, settings: ServerSettings) -> None:

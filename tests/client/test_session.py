@@ -19,11 +19,19 @@ Response = reward_service_pb2.ScoreBatchResponse
 def new_session(*, timeout: float | None = None, attempts: int = 3) -> Session:
     session = Session(model="m", options=ScoreOptions(), timeout=timeout, attempts=attempts, max_message_bytes=10_000)
     session.opening()
+    session.receive(opened(), 0.0)
     return session
 
 
 def opened(items: int = 100, size: int = 10**6) -> Response:
     return Response(opened={"window": {"items": items, "bytes": size}})
+
+
+def reopen(session: Session) -> None:
+    """A new connection, opened."""
+    session.opening()
+    assert sent(session) == [], "nothing is sent before the server has told its limits"
+    session.receive(opened(), 0.0)
 
 
 def results(*outcomes: tuple[str, Score | errors.RewardError]) -> Response:
@@ -73,7 +81,7 @@ def test_what_was_unanswered_is_sent_again_in_order() -> None:
     assert sent(session) == ["0", "1", "2", "3"]
     session.receive(results(("1", SCORE)), 0.0)
     session.take("x", 0.0)
-    session.opening()
+    reopen(session)
     assert sent(session) == ["0", "2", "3", "4"]
     assert session.receive(results(("1", SCORE)), 0.0) == [], "a second answer is no second result"
 
@@ -120,7 +128,7 @@ def test_a_draining_server_gets_nothing_more() -> None:
     session.take("x", 0.0)
     session.receive(Response(draining={"reason": "bye"}), 0.0)
     assert sent(session) == []
-    session.opening()
+    reopen(session)
     assert sent(session) == ["0"]
 
 
@@ -130,7 +138,7 @@ def test_an_item_refused_by_a_draining_server_goes_to_the_next() -> None:
     assert sent(session) == ["0"]
     assert session.receive(results(("0", errors.DrainingError("bye", retry_delay=1.0))), 0.0) == []
     assert sent(session) == []
-    session.opening()
+    reopen(session)
     assert sent(session) == ["0"]
 
 
@@ -141,7 +149,8 @@ def test_an_item_refused_by_a_draining_server_goes_to_the_next() -> None:
         (b"bytes", errors.InvalidRequestError),
         ([{"role": 1}], errors.InvalidRequestError),
         ("\ud800", errors.InvalidRequestError),
-        ("x" * 10_000, errors.MessageTooLargeError),
+        (Item("a", "x", group="\ud800"), errors.InvalidRequestError),
+        (Item("a", "x", timeout="soon"), errors.InvalidRequestError),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_sent_is_a_result_at_once(subject: object, error: type[errors.RewardError]) -> None:
@@ -152,6 +161,40 @@ def test_what_cannot_be_sent_is_a_result_at_once(subject: object, error: type[er
     assert session.owes_nothing
     assert session.take("x", 0.0) is None
     assert sent(session) == ["1"], "it keeps its place in the numbering"
+
+
+def test_an_item_above_the_servers_limit_is_an_error_of_its_own() -> None:
+    session = new_session()
+    limits = {"window": {"items": 9, "bytes": 10**6}, "model": {"limits": {"max_message_bytes": 4000}}}
+    session.receive(Response(opened=limits), 0.0)  # type: ignore[arg-type]
+    for text in ("x", "y" * 4000, "z" * 2000, "z" * 2000):
+        session.take(text, 0.0)
+    messages = [session.next_message(0.0) for _ in range(3)]
+    assert [[item.id for item in message.items.items] if message else None for message in messages] == [["0", "2"], ["3"], None]
+    [result] = session.expire(0.0)
+    assert result.index == 1
+    assert isinstance(result.error, errors.MessageTooLargeError)
+
+
+def test_an_item_that_takes_the_server_down_is_given_up() -> None:
+    session = new_session(attempts=3)
+    session.take("x", 0.0)
+    for _ in range(3):
+        assert sent(session) == ["0"]
+        reopen(session)
+    [result] = session.expire(0.0)
+    assert isinstance(result.error, errors.UnavailableError)
+    assert session.owes_nothing
+
+
+def test_an_item_that_expires_while_it_waits_wakes_nobody() -> None:
+    session = new_session(timeout=10.0)
+    session.take("x", 0.0)
+    sent(session)
+    session.receive(results(("0", errors.OverloadedError("full", retry_delay=1.0))), 0.0)
+    assert session.next_wakeup() == 1.0
+    assert len(session.expire(15.0)) == 1
+    assert session.next_wakeup() is None
 
 
 class AnyServer(RuleBasedStateMachine):

@@ -82,6 +82,12 @@ BAD_ITEMS: dict[str, tuple[dict[str, Any], grpc.StatusCode, str, str]] = {
         "TOKENIZER_MISMATCH",
         "tokens.tokenizer_digest",
     ),
+    "metadata": (
+        {"text": "x", "metadata": {"a": float("nan")}},
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "INVALID_REQUEST",
+        "metadata",
+    ),
     "no time": (
         {"conversation": GOOD, "timeout": {"seconds": 0}},
         grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -241,6 +247,7 @@ def test_a_model_that_is_not_served(stub: reward_service_pb2_grpc.RewardServiceS
         (reward_service_pb2.ScoreBatchRequest(),),
         (opening(), opening()),
         (opening(), reward_service_pb2.ScoreBatchRequest()),
+        (opening(), items(*(item({}, str(at)) for at in range(1025)))),
     ],
 )
 def test_a_stream_out_of_order(

@@ -89,6 +89,50 @@ def test_score_never_continues_another_files_output(tmp_path: Path, at: list[str
     assert out.read_text() == before
 
 
+@pytest.mark.parametrize("notes", ["one line without end", "two lines\nwithout end", '{"line": 0, "input": "x"}\n'])
+def test_score_never_touches_a_file_that_is_not_its_own(tmp_path: Path, at: list[str], notes: str) -> None:
+    file, out = write(tmp_path / "in.jsonl", LINES), tmp_path / "notes.txt"
+    out.write_text(notes)
+    done = command("score", str(file), "-o", str(out), *at)
+    assert done.returncode != 0
+    assert "name another output" in done.stderr
+    assert out.read_text() == notes
+    same = command("score", str(file), "-o", str(file), *at)
+    assert "would overwrite the input" in same.stderr
+    assert len(file.read_text().splitlines()) == len(LINES)
+
+
+def test_score_never_mixes_two_models(tmp_path: Path, at: list[str]) -> None:
+    file, out = write(tmp_path / "in.jsonl", LINES), tmp_path / "out.jsonl"
+    command("score", str(file), "-o", str(out), *at)
+    out.write_text("".join(out.read_text().splitlines(keepends=True)[:2]))
+    done = command("score", str(file), "-o", str(out), *at[:-1], "arithmetic-classifier")
+    assert done.returncode != 0
+    assert "holds scores of the model with digest" in done.stderr
+
+
+def test_odd_lines_are_errors_of_their_own(tmp_path: Path, at: list[str]) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    odd = [
+        b'{"prompt": 5, "response": "x"}',
+        b'{"messages": [{"role": "assistant", "tool_calls": 5}]}',
+        b"[" * 100_000,
+        b'{"text": "x", "group": "\\ud800"}',
+        b'{"text": "\xff"}',
+        b'{"text": "x", "id": {}}',
+        b'{"text": "12", "id": "a\\u2028\\ud800"}',
+        b'{"text": "12", "id": null}',
+    ]
+    file.write_bytes(b"\n".join(odd) + b"\n")
+    done = command("score", str(file), "-o", str(out), *at)
+    assert done.returncode == 0, done.stderr
+    written = read(out)
+    assert ["error" in line for line in written] == [True] * 6 + [False] * 2
+    assert written[6]["id"] == "a\u2028\ud800"
+    assert "id" not in written[7]
+    assert "nothing is left" in command("score", str(file), "-o", str(out), *at).stderr
+
+
 @pytest.mark.slow
 def test_score_with_a_server_of_its_own_and_ctrl_c(tmp_path: Path) -> None:
     count = 30_000

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.server import FailingScorer, HeldScorer, ServerThread, with_scorer
 
 from rm_grpc import convert, errors
@@ -311,7 +312,8 @@ async def test_past_the_window_an_item_is_told_to_wait(logit: Model) -> None:
             stream = RawStream(channel)
             opened = await stream.open()
             assert opened.window.items == 3
-            await stream.send(*(text_item(str(at)) for at in range(4)))
+            for at in range(4):
+                await stream.send(text_item(str(at)))
             [refused] = await stream.results(1)
             held.release.set()
             await stream.results(3)
@@ -359,6 +361,83 @@ def test_a_reader_that_stalls_loses_nothing_and_blocks_nobody(server: ServerThre
     assert sorted(indices) == list(range(3000))
 
 
+class SilentServicer(reward_service_pb2_grpc.RewardServiceServicer):
+    """Opens streams and then hangs, as a server does that is stopped or stuck."""
+
+    async def ScoreBatch(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: N802
+        await anext(aiter(request_iterator))
+        opened = reward_service_pb2.StreamOpened(window=reward_service_pb2.Window(items=2000, bytes=10**9))
+        await context.write(reward_service_pb2.ScoreBatchResponse(opened=opened))
+        await asyncio.sleep(3600)
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_server_that_hangs_costs_no_more_than_the_timeout(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("rm_grpc_client.session._ANSWER_GRACE", 0.3)
+    server = grpc.aio.server()
+    reward_service_pb2_grpc.add_RewardServiceServicer_to_server(SilentServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with AsyncRewardClient(f"127.0.0.1:{port}", timeout=0.3) as client:
+            start = time.monotonic()
+            results = await client.score(["x" * size] * 100, on_error="return")
+            assert time.monotonic() - start < 10
+        assert [type(result.error) for result in results] == [errors.DeadlineExceededError] * 100
+    finally:
+        await server.stop(0)
+
+
+def test_closing_a_client_ends_its_streams(logit: Model) -> None:
+    held = HeldScorer(logit.scorer)
+    with ServerThread([with_scorer(logit, held)]) as server:
+        client = RewardClient(server.address, model=MODEL)
+        raised: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                client.score(chats(3))
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+                raised.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert held.started.wait(30)
+        client.close()
+        thread.join(timeout=20)
+        held.release.set()
+        assert not thread.is_alive()
+        assert [type(error) for error in raised] == [errors.ItemCancelledError]
+
+
+def test_ctrl_c_in_a_stream_is_a_keyboard_interrupt(logit: Model) -> None:
+    held = HeldScorer(logit.scorer)
+    with ServerThread([with_scorer(logit, held)]) as server, RewardClient(server.address, model=MODEL) as client:
+        timer = threading.Timer(1.0, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(client.score_stream(chats(3)))
+        held.release.set()
+        assert len(client.score(chats(2))) == 2, "the client goes on"
+
+
+def test_a_slow_consumer_is_not_read_ahead_of(logit: Model) -> None:
+    taken = 0
+
+    def rollouts() -> Iterator[list[dict[str, str]]]:
+        nonlocal taken
+        for conversation in chats(400):
+            taken += 1
+            yield conversation
+
+    with ServerThread([logit], window_items=16) as server, RewardClient(server.address, model=MODEL) as client:
+        results = client.score_stream(rollouts())
+        next(results)
+        time.sleep(2)
+        assert taken < 300, "256 before the server has told its window, then no more than that"
+        assert len(list(results)) == 399
+
+
 # --- going down and coming back ---------------------------------------------------------------------------------------
 
 
@@ -381,6 +460,22 @@ async def test_a_draining_server_finishes_what_it_accepted(logit: Model) -> None
                 await stream.call.read()
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
             await draining
+
+
+async def test_idle_streams_and_watches_do_not_hold_up_a_drain(logit: Model) -> None:
+    with ServerThread([logit]) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            unopened = reward_service_pb2_grpc.RewardServiceStub(channel).ScoreBatch()
+            opened = RawStream(channel)
+            await opened.open()
+            watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+            await asyncio.sleep(0.2)
+            start = time.monotonic()
+            await asyncio.to_thread(server.drain, 30)
+            assert time.monotonic() - start < 10
+            assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await unopened.code() is grpc.StatusCode.UNAVAILABLE
 
 
 class ServerProcess:

@@ -16,37 +16,31 @@ from rm_grpc_server.engine.queue import TokenBudgetQueue
 from rm_grpc_server.text.encoding import Encoding
 
 
-def entry(tokens: int, deadline: float | None = None) -> Entry:
+def entry(tokens: int) -> Entry:
     loop = asyncio.new_event_loop()
     future: asyncio.Future[object] = loop.create_future()
     loop.close()
-    made = Entry(Item("a", "x"), ScoreOptions(), future, deadline, 0.0)  # type: ignore[arg-type]
+    made = Entry(Item("a", "x"), ScoreOptions(), future, None, 0.0)  # type: ignore[arg-type]
     made.encoding = Encoding(np.zeros(tokens, dtype=np.int32), "")
     return made
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 60), st.sampled_from(["waits", "cancelled", "late"])), max_size=30),
-    st.integers(1, 100),
-)
+@given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from(["waits", "done"])), max_size=30), st.integers(1, 100))
 def test_every_entry_comes_out_once(entries: list[tuple[int, str]], budget: int) -> None:
     queue = TokenBudgetQueue(max_items=100, max_tokens=10_000)
     made = []
     for tokens, state in entries:
-        one = entry(tokens, deadline=5.0 if state == "late" else None)
+        one = entry(tokens)
         queue.put(one)
         made.append((one, state))
-        if state == "cancelled":
+        if state == "done":
             one.future.cancel()
     batched: list[Entry] = []
-    expired: list[Entry] = []
     while queue.items:
-        batch, late = queue.take_batch(budget, now=5.0)
+        batch = queue.take_batch(budget)
         assert sum(one.tokens for one in batch) <= budget or len(batch) == 1
         batched += batch
-        expired += late
     assert batched == [one for one, state in made if state == "waits"], "first come, first served"
-    assert expired == [one for one, state in made if state == "late"]
     assert queue.tokens == 0
 
 
@@ -54,8 +48,19 @@ def test_a_batch_is_filled() -> None:
     queue = TokenBudgetQueue(max_items=10, max_tokens=1000)
     for tokens in (40, 40, 20, 1):
         queue.put(entry(tokens))
-    batch, _ = queue.take_batch(100, 0.0)
-    assert [one.tokens for one in batch] == [40, 40, 20]
+    assert [one.tokens for one in queue.take_batch(100)] == [40, 40, 20]
+
+
+def test_what_is_done_leaves_its_place() -> None:
+    queue = TokenBudgetQueue(max_items=2, max_tokens=1000)
+    first, second = entry(5), entry(6)
+    queue.put(first)
+    queue.put(second)
+    queue.discard(first)
+    queue.discard(first)
+    assert (queue.items, queue.tokens) == (1, 6)
+    queue.put(entry(7))
+    assert queue.take_all()[0] is second
 
 
 def test_past_its_bounds_it_refuses_with_a_time_to_wait() -> None:

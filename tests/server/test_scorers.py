@@ -199,6 +199,8 @@ def test_bad_scorer_settings(checkpoint_folder: dict[tuple[str, str], Path], sco
         ({"layer_types": ["full_attention", "linear_attention", "full_attention"]}, "linear_attention"),
         ({"model_type": "phi3", "sliding_window": 8}, "phi3 is not among the types whose windows are tested"),
         ({"is_causal": False}, "no causal decoder"),
+        ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope depends on the longest"),
+        ({"rope_scaling": {"full_attention": {"type": "dynamic"}}}, "dynamic depends on the longest"),
     ],
 )
 def test_what_cannot_be_packed_is_refused(

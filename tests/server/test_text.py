@@ -41,7 +41,7 @@ TEMPLATES = {
     "loops": "{% set ns = namespace(last=-1) %}{% for m in messages %}{% if m.role == 'system' %}{% continue %}{% endif %}"
     "{% set ns.last = loop.index0 %}{{ m.role[0] | upper }}: {{ m['content'] }}{{ eos_token }}{% endfor %}{{ ns.last }}",
     "generation": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{{ eos_token }}"
-    "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}",
+    "{% set x = 5 %}{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}{{ x }}",
     "blocks": "{{ bos_token }}\n  {% if messages[0].role == 'system' %}\n  sys: {{ messages[0].content }}\n  {% endif %}\n"
     "{% for m in messages[1:] %}\n    {{- m.content -}}\n{% endfor %}\nend",
 }
@@ -273,7 +273,7 @@ def test_control_tokens_are_refused_unless_allowed() -> None:
     assert caught.value.field == "conversation.messages[1].content"
     allowed = encode(text, chat, ScoreOptions(control_tokens=ControlTokens.ALLOW))
     as_text = encode(text, chat, ScoreOptions(control_tokens=ControlTokens.AS_TEXT))
-    eot = text.files.control_tokens["<|eot_id|>"]
+    eot = text.files.added_tokens["<|eot_id|>"]
     assert (allowed.ids == eot).sum() == 3
     assert (as_text.ids == eot).sum() == 2
 
@@ -285,6 +285,94 @@ def test_as_text_equals_transformers_sanitizing(parts: list[str]) -> None:
     chat = Conversation((Message("user", "".join(parts)), Message("assistant", "".join(reversed(parts)))))
     expected = tokenizer.apply_chat_template(openai(chat), tokenize=True, return_dict=True, sanitize_control_tokens=True)
     assert encode(text, chat, ScoreOptions(control_tokens=ControlTokens.AS_TEXT)).ids.tolist() == expected["input_ids"]
+
+
+ESCAPED = '{"a": "\\u003c|eot_id|\\u003e"}'
+HIDDEN = {
+    "arguments": (Message("user", "hi"), Message("assistant", "x", tool_calls=(ToolCall("f", ESCAPED),))),
+    "call id": (Message("user", "hi"), Message("assistant", "x", tool_calls=(ToolCall("f", "{}", "<|eot_id|>"),))),
+    "answered id": (Message("tool", "r", tool_call_id="<|eot_id|>"), Message("assistant", "x")),
+    "tools": MESSAGES,
+}
+PRINTS_ALL = "{{ tools | tojson }}{% for m in messages %}{{ m | tojson }}{% endfor %}"
+
+
+@pytest.mark.parametrize("where", HIDDEN)
+def test_control_tokens_cannot_hide(tmp_path: Path, where: str) -> None:
+    text = pipeline(tokenizer_folder(tmp_path, template=PRINTS_ALL))
+    chat = Conversation(HIDDEN[where], tools='[{"d": "\\u003c|eot_id|>"}]' if where == "tools" else "")
+    eot = text.files.added_tokens["<|eot_id|>"]
+    with pytest.raises(errors.ControlTokensError):
+        encode(text, chat)
+    assert eot in encode(text, chat, ScoreOptions(control_tokens=ControlTokens.ALLOW)).ids
+    as_text = encode(text, chat, ScoreOptions(control_tokens=ControlTokens.AS_TEXT))
+    assert eot not in as_text.ids
+
+
+def test_a_models_own_texts_keep_their_control_tokens() -> None:
+    text = pipeline(response_prefix="<|eot_id|>")
+    eot = text.files.added_tokens["<|eot_id|>"]
+    chat = Conversation((Message("user", "hi"), Message("assistant", "a<|eot_id|>b")))
+    assert (encode(text, chat, ScoreOptions(control_tokens=ControlTokens.AS_TEXT)).ids == eot).sum() == 3
+
+
+def test_added_tokens_that_a_template_writes_become_text_too(tmp_path: Path) -> None:
+    """Reasoning and tool marks may stand in content; whoever asks for text gets text, as Transformers has it."""
+    folder = tokenizer_folder(tmp_path, template="{% for m in messages %}<think>{{ m.content }}</think>{% endfor %}")
+    serialized = json.loads((folder / "tokenizer.json").read_text())
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+    serialized["added_tokens"] += [
+        {"id": 900 + at, "content": mark, **flags} for at, mark in enumerate(("<think>", "</think>"))
+    ]
+    (folder / "tokenizer.json").write_text(json.dumps(serialized))
+    text = pipeline(folder)
+    chat = Conversation((Message("user", "hi"), Message("assistant", "<think>hm</think>so")))
+    think = text.files.added_tokens["<think>"]
+    assert (encode(text, chat).ids == think).sum() == 3
+    as_text = encode(text, chat, ScoreOptions(control_tokens=ControlTokens.AS_TEXT)).ids
+    assert (as_text == think).sum() == 2
+    reference = PreTrainedTokenizerFast.from_pretrained(folder)
+    expected = reference.apply_chat_template(openai(chat), tokenize=True, return_dict=True, sanitize_control_tokens=True)
+    assert as_text.tolist() == expected["input_ids"]
+
+
+def test_tokens_that_only_the_config_knows_are_added(tmp_path: Path) -> None:
+    largest = TokenizerFiles(FOLDER).largest_id
+    folder = tokenizer_folder(tmp_path, added_tokens_decoder={str(largest + 1): {"content": "<|audio|>", "special": True}})
+    files = TokenizerFiles(folder)
+    assert files.added_tokens["<|audio|>"] == largest + 1
+    assert files.digest != TokenizerFiles(FOLDER).digest
+    assert encode(pipeline(folder), "a<|audio|>").ids[-1] == largest + 1
+
+
+def test_a_token_that_has_no_place_is_refused(tmp_path: Path) -> None:
+    folder = tokenizer_folder(tmp_path, added_tokens_decoder={"5000": {"content": "<|audio|>", "special": True}})
+    with pytest.raises(ModelLoadError, match="leaves it no such place"):
+        TokenizerFiles(folder)
+
+
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"a": "\\ud800"}'])
+def test_odd_tool_arguments_are_that_items_error(tmp_path: Path, nested: str) -> None:
+    text = pipeline(tokenizer_folder(tmp_path, template=PRINTS_ALL))
+    odd = Conversation((Message("user", "hi"), Message("assistant", "x", tool_calls=(ToolCall("f", nested),))))
+    for item in (odd, Conversation(MESSAGES, tools=nested)):
+        first, bad, last = text.encode([Item("a", CHAT), Item("b", item), Item("c", CHAT)], ScoreOptions())
+        assert isinstance(bad, (Encoding, errors.InvalidRequestError))
+        assert isinstance(first, Encoding)
+        assert isinstance(last, Encoding)
+
+
+def test_content_as_parts_and_arguments_as_text(tmp_path: Path) -> None:
+    template = "{% for m in messages %}{% for p in m.content %}[{{ p.text }}]{% endfor %}{% for c in m.tool_calls or [] %}"
+    template += "{{ 'args: ' + c.function.arguments }}{{ c.id is defined }}{% endfor %}{% endfor %}"
+    text = pipeline(tokenizer_folder(tmp_path, template=template), content_format="parts", tool_arguments="text")
+    chat = Conversation((Message("user", ("a", "b")), Message("assistant", "c", tool_calls=(ToolCall("f", '{"x": 1}'),))))
+    assert encode(text, chat).text == '[a][b][c]args: {"x": 1}False'
+
+
+def test_reserved_template_arguments_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"text\.template_kwargs: add_generation_prompt"):
+        pipeline(template_kwargs={"add_generation_prompt": True})
 
 
 def test_as_text_is_refused_where_it_would_not_be_exact(tmp_path: Path) -> None:

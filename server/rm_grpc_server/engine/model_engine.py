@@ -38,6 +38,9 @@ _TEXT_CHUNK = 8
 """Items that one text job renders and encodes: enough to pay for the hop to the thread, few enough to spread."""
 
 
+_STOPPED = errors.DrainingError("the server stopped before the item was scored", retry_delay=1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Reader:
     """How a model reads conversations: its text pipeline, and the positions that its scorer looks at."""
@@ -90,6 +93,8 @@ class ModelEngine:
         """
         loop, now = asyncio.get_running_loop(), self._clock()
         entries = [Entry(item, options, loop.create_future(), _deadline(now, item.timeout, timeout), now) for item in items]
+        for entry in entries:
+            self._watch(entry, now)
         room = max(0, self._queue.max_items - self._queue.items - self._in_text)
         for entry in entries[room:]:
             entry.resolve(errors.OverloadedError(f"{self._queue.max_items} items wait already", retry_delay=1.0))
@@ -101,15 +106,22 @@ class ModelEngine:
             task.add_done_callback(self._tasks.discard)
         return entries
 
+    def _watch(self, entry: Entry, now: float) -> None:
+        """Ends an entry at its deadline wherever it is, and takes it out of the queue when it is done."""
+        if entry.deadline is not None:
+            late = errors.DeadlineExceededError("the item's time ran out before it was scored")
+            timer = asyncio.get_running_loop().call_later(max(0.0, entry.deadline - now), entry.resolve, late)
+            entry.future.add_done_callback(lambda _: timer.cancel())
+        entry.future.add_done_callback(lambda _: self._queue.discard(entry))
+
     async def tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
         """What the model would read for each item, and the error that scoring would give."""
         return await asyncio.get_running_loop().run_in_executor(self._text_threads, self._tokenize, items, options)
 
-    async def close(self, error: errors.RewardError) -> None:
-        """Ends the engine; whatever is still on its way gets `error`."""
+    async def close(self) -> None:
+        """Ends the engine; whatever is still on its way gets an error."""
         self._feeder.cancel()
-        for entry in self._queue.take_all():
-            entry.resolve(error)
+        _resolve_all(self._queue.take_all(), _STOPPED)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(self._feeder, *self._tasks, return_exceptions=True)
@@ -123,11 +135,11 @@ class ModelEngine:
             for entry, outcome in zip(chunk, encoded, strict=True):
                 self._enqueue(entry, outcome)
         except asyncio.CancelledError:
-            _resolve_all(chunk, errors.DrainingError("the server stopped before the item was scored"))
+            _resolve_all(chunk, _STOPPED)
             raise
-        except Exception as error:  # noqa: BLE001 - these items must have an outcome and the next ones a running engine
+        except BaseException as error:  # noqa: BLE001 - these items must have an outcome; panics of native code are no Exception
             _LOG.exception("the text pipeline of %s failed", self.info.name)
-            _resolve_all(chunk, errors.InternalError(f"the text pipeline failed: {error}"))
+            _resolve_all(chunk, errors.InternalError(f"the text pipeline failed: {error!r}"))
         finally:
             self._in_text -= len(chunk)
 
@@ -136,13 +148,25 @@ class ModelEngine:
         for entry in chunk:
             entry.text_started = started
         wanted = [None if entry.future.done() or entry.is_expired(started) else entry.item for entry in chunk]
-        encoded = iter(self._reader.text.encode([item for item in wanted if item is not None], options))
+        encoded = iter(self._encode_items([item for item in wanted if item is not None], options))
         late = errors.DeadlineExceededError("the item's time ran out before it was read")
         return [late if item is None else next(encoded) for item in wanted]
+
+    def _encode_items(self, items: list[Item], options: ScoreOptions) -> list[Encoded]:
+        """Encodes items together; where that fails, apart, so that only the one at fault is an error."""
+        try:
+            return self._reader.text.encode(items, options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the neighbours are to be scored
+            if len(items) == 1:
+                _LOG.exception("the text pipeline of %s failed on an item", self.info.name)
+                return [errors.InternalError(f"the text pipeline failed on this item: {error!r}")]
+            return [outcome for item in items for outcome in self._encode_items([item], options)]
 
     def _enqueue(self, entry: Entry, outcome: Encoded) -> None:
         if isinstance(outcome, errors.RewardError):
             entry.resolve(outcome)
+            return
+        if entry.future.done():
             return
         entry.encoding = outcome
         entry.queued = self._clock()
@@ -189,13 +213,12 @@ class ModelEngine:
             await self._work.wait()
             self._work.clear()
             while self._queue.items:
-                batch, expired = self._queue.take_batch(self._max_batch_tokens, self._clock())
-                _resolve_all(expired, errors.DeadlineExceededError("the item's time ran out before it was scored"))
-                if batch:
-                    await self._score(batch)
+                await self._score(self._queue.take_batch(self._max_batch_tokens))
 
     async def _score(self, batch: list[Entry]) -> None:
         started = self._clock()
+        if not batch:
+            return
         try:
             ids = [entry.encoding.ids for entry in batch if entry.encoding is not None]
             packed = pack(ids, [self._reader.scorer.reads(one) for one in ids])
@@ -204,11 +227,11 @@ class ModelEngine:
             for entry, outcome in zip(batch, outcomes, strict=True):
                 entry.resolve(self._scored(entry, outcome, started, seconds))
         except asyncio.CancelledError:
-            _resolve_all(batch, errors.DrainingError("the server stopped before the item was scored"))
+            _resolve_all(batch, _STOPPED)
             raise
-        except Exception as error:  # noqa: BLE001 - these items must have an outcome and the next ones a running engine
+        except BaseException as error:  # noqa: BLE001 - these items must have an outcome, and the next ones a running engine
             _LOG.exception("a forward pass of %s failed", self.info.name)
-            _resolve_all(batch, errors.ScorerFailedError(f"the forward pass failed: {error}"))
+            _resolve_all(batch, errors.ScorerFailedError(f"the forward pass failed: {error!r}"))
 
     def _scored(self, entry: Entry, outcome: Outcome, started: float, seconds: float) -> Score | errors.RewardError:
         if not isinstance(outcome, Verdict) or entry.encoding is None:

@@ -1,8 +1,8 @@
-"""Entries that wait for a forward pass, and the batches that they become. Pure: the caller brings the clock."""
+"""Entries that wait for a forward pass, and the batches that they become. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
 from rm_grpc.errors import OverloadedError
 from rm_grpc_server.engine.entry import Entry
@@ -13,14 +13,14 @@ class TokenBudgetQueue:
 
     Attributes:
         max_items, max_tokens: what may wait at most.
-        items, tokens: what waits now, entries that are done already included until a batch is taken.
+        tokens: what waits now.
     """
 
     def __init__(self, *, max_items: int, max_tokens: int) -> None:
         self.max_items = max_items
         self.max_tokens = max_tokens
         self.tokens = 0
-        self._entries: deque[Entry] = deque()
+        self._entries: OrderedDict[Entry, None] = OrderedDict()
 
     @property
     def items(self) -> int:
@@ -35,32 +35,28 @@ class TokenBudgetQueue:
         """
         if self.items >= self.max_items or (self.items and self.tokens + entry.tokens > self.max_tokens):
             raise OverloadedError(f"{self.items} items of {self.tokens} tokens wait already", retry_delay=1.0)
-        self._entries.append(entry)
+        self._entries[entry] = None
         self.tokens += entry.tokens
 
-    def take_batch(self, budget: int, now: float) -> tuple[list[Entry], list[Entry]]:
-        """The next batch, and the entries before its end whose time has run out.
+    def discard(self, entry: Entry) -> None:
+        """Takes an entry out that has its outcome, if it waits here."""
+        if entry in self._entries:
+            del self._entries[entry]
+            self.tokens -= entry.tokens
 
-        The batch holds at most `budget` tokens, or one entry that alone is longer. Entries that were resolved meanwhile
-        (cancelled) are dropped.
-        """
+    def take_batch(self, budget: int) -> list[Entry]:
+        """The next batch: at most `budget` tokens, or one entry that alone is longer. Entries with an outcome are left out."""
         batch: list[Entry] = []
-        expired: list[Entry] = []
         used = 0
         while self._entries:
-            entry = self._entries[0]
-            if entry.future.done():
-                pass
-            elif entry.is_expired(now):
-                expired.append(entry)
-            elif batch and used + entry.tokens > budget:
-                break
-            else:
+            entry = next(iter(self._entries))
+            if not entry.future.done():
+                if batch and used + entry.tokens > budget:
+                    break
                 batch.append(entry)
                 used += entry.tokens
-            self._entries.popleft()
-            self.tokens -= entry.tokens
-        return batch, expired
+            self.discard(entry)
+        return batch
 
     def take_all(self) -> list[Entry]:
         """Everything that waits."""

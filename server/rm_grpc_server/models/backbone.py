@@ -134,5 +134,20 @@ def _refuse_unpackable(checkpoint: Checkpoint) -> None:
             f"{checkpoint.source}: has sliding-window layers, and {config.get('model_type')} is not among the types whose "
             f"windows are tested: {', '.join(sorted(_WINDOWED_AND_TESTED))}"
         )
+    if rope := sorted(_rope_types(config) & {"longrope", "dynamic"}):
+        raise ModelLoadError(
+            f"{checkpoint.source}: rotary embedding of type {rope[0]} depends on the longest conversation of a batch, "
+            "so that a score would depend on its neighbours; it cannot be packed yet"
+        )
     if config.get("is_encoder_decoder") or config.get("is_causal") is False:
         raise ModelLoadError(f"{checkpoint.source}: is no causal decoder, and cannot be packed yet")
+
+
+def _rope_types(config: Any) -> set[str]:
+    """All values of rope_type (or type, as older configs call it) in a config's rotary settings, however nested."""
+    found: set[str] = set()
+    for key in ("rope_parameters", "rope_scaling"):
+        settings = config.get(key) or {}
+        for each in (settings, *(value for value in settings.values() if isinstance(value, dict))):
+            found |= {str(each[name]) for name in ("rope_type", "type") if name in each}
+    return found

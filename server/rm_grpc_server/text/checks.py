@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 from rm_grpc import errors
@@ -40,7 +41,7 @@ def check_conversation(conversation: Conversation, settings: TextSettings) -> No
 def _check_tools(tools: str) -> None:
     try:
         parsed = json.loads(tools)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise errors.InvalidRequestError(f"is no JSON: {error}", field="conversation.tools_json") from error
     if not isinstance(parsed, list):
         raise errors.InvalidRequestError("must be a JSON array of tools", field="conversation.tools_json")
@@ -52,9 +53,10 @@ def check_content(conversation: Conversation, options: ScoreOptions, control: Ma
     Raises:
         ControlTokensError, ForeignMarkersError: naming the message and what was found.
     """
-    for at, message in enumerate(conversation.messages):
-        where = f"conversation.messages[{at}].content"
-        text = spoken(message)
+    places = [(f"conversation.messages[{at}].content", spoken(message)) for at, message in enumerate(conversation.messages)]
+    if conversation.tools:
+        places.append(("conversation.tools_json", _plain_json(conversation.tools)))
+    for where, text in places:
         if options.control_tokens is ControlTokens.REFUSE and (found := control.found(text)):
             raise errors.ControlTokensError(
                 f"the content holds control tokens of this model: {', '.join(found)}. Was it rendered already? "
@@ -71,8 +73,48 @@ def check_content(conversation: Conversation, options: ScoreOptions, control: Ma
 
 def spoken(message: Message) -> str:
     """Everything of a message that a template may print."""
-    calls = [part for call in message.tool_calls for part in (call.name, call.arguments)]
-    return "\n".join((message.name, message.reasoning_content, message.text, *calls))
+    calls = [part for call in message.tool_calls for part in (call.id, call.name, _plain_json(call.arguments))]
+    return "\n".join((message.name, message.tool_call_id, message.reasoning_content, message.text, *calls))
+
+
+def map_texts(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
+    """The conversation with `change` applied to everything that a template may print but roles."""
+    messages = [
+        replace(
+            message,
+            content=change(message.text) if isinstance(message.content, str) else tuple(map(change, message.content)),
+            name=change(message.name),
+            tool_call_id=change(message.tool_call_id),
+            reasoning_content=change(message.reasoning_content),
+            tool_calls=tuple(
+                replace(call, id=change(call.id), name=change(call.name), arguments=_map_json(call.arguments, change))
+                for call in message.tool_calls
+            ),
+        )
+        for message in conversation.messages
+    ]
+    return replace(conversation, messages=tuple(messages), tools=_map_json(conversation.tools, change))
+
+
+def _plain_json(text: str) -> str:
+    """JSON text without escapes of characters, so that `\\u003c|im_end|>` is seen for what it is."""
+    return _map_json(text, str)
+
+
+def _map_json(text: str, change: Callable[[str], str]) -> str:
+    """JSON text with `change` applied to its strings; text that is no JSON is a string itself."""
+    try:
+        return json.dumps(_mapped(json.loads(text), change), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return change(text)
+
+
+def _mapped(value: object, change: Callable[[str], str]) -> object:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_mapped(one, change) for one in value]
+    return {change(key): _mapped(one, change) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def with_model_texts(conversation: Conversation, settings: TextSettings) -> Conversation:
@@ -90,10 +132,13 @@ def with_model_texts(conversation: Conversation, settings: TextSettings) -> Conv
     return conversation if messages == list(conversation.messages) else replace(conversation, messages=tuple(messages))
 
 
-def without_oldest_turn(conversation: Conversation) -> Conversation | None:
-    """The conversation without its first user message and what follows it up to the next; None where one turn is left."""
+def turns(conversation: Conversation) -> int:
+    """How many turns a conversation has: each begins with a message of the user."""
+    return sum(message.role == "user" for message in conversation.messages)
+
+
+def without_oldest_turns(conversation: Conversation, count: int) -> Conversation:
+    """The conversation without its first `count` turns; what stands before the first one stays."""
     messages = conversation.messages
     users = [at for at, message in enumerate(messages) if message.role == "user"]
-    if len(users) < 2:
-        return None
-    return replace(conversation, messages=messages[: users[0]] + messages[users[1] :])
+    return replace(conversation, messages=messages[: users[0]] + messages[users[count] :])

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import TypeAlias
 
 import numpy as np
@@ -26,10 +27,18 @@ from rm_grpc_server.text.tokenizer import Encoder, HuggingFaceEncoder, Tokenizer
 
 Encoded: TypeAlias = Encoding | errors.RewardError
 
-# Stand around the number of a control token that was content, so that rendering leaves it alone: private use, outside the
-# plane where fonts and tokenizers put anything.
+# Stand around a control token that is content while it is rendered: private use, where no tokenizer puts anything. A template
+# may split the text between them; then they stand alone, and are dropped.
 _MARK_OPEN, _MARK_CLOSE = "\U0010fdd0", "\U0010fdd1"
-_MARKED = re.compile(f"{_MARK_OPEN}([0-9]+){_MARK_CLOSE}")
+_MARKED = re.compile(f"{_MARK_OPEN}([^{_MARK_OPEN}{_MARK_CLOSE}]*){_MARK_CLOSE}|[{_MARK_OPEN}{_MARK_CLOSE}]")
+
+
+def _encodable(text: str, field: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise errors.InvalidRequestError(f"holds a character that is none: {error.reason}", field=field) from error
+    return text
 
 
 def _template_source(files: TokenizerFiles, settings: TextSettings) -> str:
@@ -46,8 +55,8 @@ class _Rendered:
     text: str
     seconds: float
     conversation: Conversation | None = None
-    marked: tuple[str, ...] = ()
-    """Control tokens of the content, in the order of their marks in `text`."""
+    marked: bool = False
+    """Whether control tokens of the content are marked in `text`."""
 
 
 class TextPipeline:
@@ -94,15 +103,22 @@ class TextPipeline:
                 {**files.special_tokens, **settings.template_kwargs},
                 date_string=settings.date_string,
                 add_generation_prompt=settings.add_generation_prompt,
+                content=settings.content_format,
+                tool_arguments=settings.tool_arguments,
             )
             if source
             else None
         )
-        self.control_scan = MarkerScan(files.control_tokens)
-        self.marker_scan = MarkerScan(marker for marker in CHAT_MARKERS if marker not in files.control_tokens)
+        control = files.control_tokens.union(files.added_tokens.keys() & set(CHAT_MARKERS))
+        # As text means every added token that the template writes, as Transformers' sanitize_control_tokens has it: a
+        # reasoning or tool mark may stand in content, but whoever asks for text gets text.
+        written = {token for token in files.added_tokens if token in source and not token.isspace()}
+        self.control_scan = MarkerScan(control)
+        self.as_text_scan = MarkerScan(control | written)
+        self.marker_scan = MarkerScan(marker for marker in CHAT_MARKERS if marker not in control)
         # Rendered text rightly holds the markers of the model's own template.
         self.rendered_marker_scan = MarkerScan(
-            marker for marker in CHAT_MARKERS if marker not in files.control_tokens and marker not in source
+            marker for marker in CHAT_MARKERS if marker not in control and marker not in source
         )
 
     def encode(self, items: Sequence[Item], options: ScoreOptions) -> list[Encoded]:
@@ -177,7 +193,7 @@ class TextPipeline:
                 "or set foreign_markers to allow",
                 field="text",
             )
-        return _Rendered(text, 0.0)
+        return _Rendered(_encodable(text, "text"), 0.0)
 
     def _render_conversation(self, conversation: Conversation, options: ScoreOptions) -> _Rendered:
         if self.template is None:
@@ -186,77 +202,56 @@ class TextPipeline:
             )
         checks.check_conversation(conversation, self.settings)
         checks.check_content(conversation, options, self.control_scan, self.marker_scan)
-        conversation = checks.with_model_texts(conversation, self.settings)
         start = time.perf_counter()
-        marked: list[str] = []
+        marked = False
         if options.control_tokens is ControlTokens.AS_TEXT:
-            conversation = self._mark(conversation, marked)
-        text = self.template.render(conversation)
-        return _Rendered(text, time.perf_counter() - start, conversation, tuple(marked))
+            conversation, marked = self._mark(conversation)
+        conversation = checks.with_model_texts(conversation, self.settings)
+        text = _encodable(self.template.render(conversation), "conversation")
+        return _Rendered(text, time.perf_counter() - start, conversation, marked)
 
-    def _mark(self, conversation: Conversation, marked: list[str]) -> Conversation:
-        """Replaces control tokens of the content by marks, and appends them to `marked` in order."""
+    def _mark(self, conversation: Conversation) -> tuple[Conversation, bool]:
+        """Marks control tokens of the content; whether there were any."""
+        found = False
 
         def mark(text: str) -> str:
+            nonlocal found
             if _MARK_OPEN in text or _MARK_CLOSE in text:
                 raise errors.ControlTokensError(
                     "the content holds U+10FDD0 or U+10FDD1, which as_text needs for itself", field="conversation.messages"
                 )
-            return self.control_scan.pattern.sub(replaced, text)
+            changed, count = self.as_text_scan.pattern.subn(f"{_MARK_OPEN}\\g<0>{_MARK_CLOSE}", text)
+            found = found or count > 0
+            return changed
 
-        def replaced(match: re.Match[str]) -> str:
-            marked.append(match[0])
-            return f"{_MARK_OPEN}{len(marked) - 1}{_MARK_CLOSE}"
-
-        messages = [
-            replace(
-                message,
-                content=mark(message.text),
-                name=mark(message.name),
-                reasoning_content=mark(message.reasoning_content),
-                tool_calls=tuple(
-                    replace(call, name=mark(call.name), arguments=mark(call.arguments)) for call in message.tool_calls
-                ),
-            )
-            for message in conversation.messages
-        ]
-        if marked and not self.files.segments_are_independent:
+        marked = checks.map_texts(conversation, mark)
+        if found and not self.files.segments_are_independent:
             raise errors.ControlTokensError(
                 "this model's tokenizer cannot encode control tokens as text exactly; take them out of the content",
                 field="options.control_tokens",
             )
-        return replace(conversation, messages=tuple(messages))
+        return (marked, True) if found else (conversation, False)
 
     # --- encoding -----------------------------------------------------------------------------------------------------
 
     def _ids_of(self, rendered: Sequence[_Rendered]) -> list[TokenArray]:
         plain = iter(self.encoder.encode([one.text for one in rendered if not one.marked]))
-        return [self._ids_with_marks(one) if one.marked else next(plain) for one in rendered]
+        return [self._ids_with_marks(one.text) if one.marked else next(plain) for one in rendered]
 
-    def _ids_with_marks(self, rendered: _Rendered) -> TokenArray:
-        """Ids of a text with marked control tokens: the template's own become control tokens, the marked ones text."""
-        pieces: list[TokenArray] = []
-        start = 0
-        for match in self.control_scan.pattern.finditer(rendered.text):
-            pieces.append(self._plain_ids(rendered.text[start : match.start()], rendered.marked))
-            pieces.append(np.array([self.files.control_tokens[match[0]]], dtype=np.int32))
-            start = match.end()
-        pieces.append(self._plain_ids(rendered.text[start:], rendered.marked))
-        return np.concatenate(pieces)
-
-    def _plain_ids(self, text: str, marked: tuple[str, ...]) -> TokenArray:
-        if not text:
-            return np.empty(0, dtype=np.int32)
-        return self.encoder.encode_plain(_MARKED.sub(lambda match: marked[int(match[1])], text))
+    def _ids_with_marks(self, text: str) -> TokenArray:
+        """Ids of a text with marks: what stands between a pair is characters, the rest is encoded as ever."""
+        pieces = [piece or "" for piece in _MARKED.split(text)]
+        around = self.encoder.encode(pieces[::2])
+        marked = [self.encoder.encode_plain(piece) for piece in pieces[1::2]]
+        return np.concatenate([part for pair in zip_longest(around, marked) for part in pair if part is not None])
 
     def _fitted(self, rendered: _Rendered, ids: TokenArray, encode_seconds: float) -> Encoded:
         """The encoding after the BOS rule and the rule for what is too long."""
         truncated = False
         try:
             ids = self._with_bos(ids)
-            while len(ids) > self.max_length:
-                rendered = self._shortened(rendered, len(ids))
-                ids = self._with_bos(self._ids_of([rendered])[0])
+            if len(ids) > self.max_length:
+                rendered, ids = self._shortened(rendered, len(ids))
                 truncated = True
         except errors.RewardError as error:
             return error
@@ -264,19 +259,32 @@ class TextPipeline:
             return errors.NoInputError("nothing is left to read after encoding", field="input")
         return Encoding(ids, rendered.text, truncated, rendered.seconds, encode_seconds)
 
-    def _shortened(self, rendered: _Rendered, length: int) -> _Rendered:
-        shorter = None
-        if self.settings.overlong == "drop_oldest_turns" and rendered.conversation is not None and self.template is not None:
-            shorter = checks.without_oldest_turn(rendered.conversation)
-        if shorter is None or self.template is None:
+    def _shortened(self, rendered: _Rendered, length: int) -> tuple[_Rendered, TokenArray]:
+        """The conversation without as few of its oldest turns as make it fit, by bisection."""
+        found: tuple[_Rendered, TokenArray] | None = None
+        if self.settings.overlong == "drop_oldest_turns" and rendered.conversation is not None:
+            few, many = 1, checks.turns(rendered.conversation) - 1
+            while few <= many:
+                middle = (few + many) // 2
+                shorter = self._rendered_without(rendered, rendered.conversation, middle)
+                ids = self._with_bos(self._ids_of([shorter])[0])
+                if len(ids) <= self.max_length:
+                    found, many = (shorter, ids), middle - 1
+                else:
+                    few = middle + 1
+        if found is None:
             raise errors.ConversationTooLongError(
                 f"{length} tokens, and the model reads at most {self.max_length}",
                 field="conversation" if rendered.conversation is not None else "text",
                 metadata={"token_count": str(length), "max_length": str(self.max_length)},
             )
+        return found
+
+    def _rendered_without(self, rendered: _Rendered, conversation: Conversation, turns: int) -> _Rendered:
+        assert self.template is not None  # it rendered the whole conversation
         start = time.perf_counter()
-        text = self.template.render(shorter)
-        return replace(rendered, text=text, conversation=shorter, seconds=rendered.seconds + time.perf_counter() - start)
+        text = _encodable(self.template.render(checks.without_oldest_turns(conversation, turns)), "conversation")
+        return replace(rendered, text=text, seconds=rendered.seconds + time.perf_counter() - start)
 
     def _with_bos(self, ids: TokenArray) -> TokenArray:
         rule = self.settings.bos

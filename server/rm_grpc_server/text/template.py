@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import jinja2.ext
@@ -19,9 +19,10 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rm_grpc.errors import TemplateRefusedError
-from rm_grpc.types import Conversation, Message
+from rm_grpc.types import Conversation, Message, ToolCall
 from rm_grpc_server.errors import ConfigError
 
+_RESERVED = {"messages", "tools", "documents", "add_generation_prompt"}
 _DATE_FORMATS = ("%d %b %Y", "%d %B %Y", "%Y-%m-%d")
 
 
@@ -33,9 +34,12 @@ class ChatTemplate:
         variables: what every rendering sees: special tokens and the model's template arguments.
         date_string: the date that the template prints, if it prints one.
         add_generation_prompt: whether the text ends with the opening of another assistant message.
+        content: what a message's content is to the template: text, or a list of text parts.
+        tool_arguments: what a tool call's arguments are to the template: an object, or JSON text.
 
     Raises:
-        ConfigError: the template does not compile, or prints today's date while `date_string` is not given.
+        ConfigError: the template does not compile, prints today's date while `date_string` is not given, or a variable has a
+            reserved name.
     """
 
     def __init__(
@@ -45,7 +49,13 @@ class ChatTemplate:
         *,
         date_string: str | None = None,
         add_generation_prompt: bool = False,
+        content: Literal["text", "parts"] = "text",
+        tool_arguments: Literal["object", "text"] = "object",
     ) -> None:
+        if reserved := sorted(_RESERVED & set(variables)):
+            raise ConfigError(
+                f"text.template_kwargs: {', '.join(reserved)} cannot be given here; each has its own setting or source"
+            )
         environment = _environment(date_string)
         try:
             names = jinja2.meta.find_undeclared_variables(environment.parse(source))
@@ -58,6 +68,8 @@ class ChatTemplate:
                 "set text.date_string, for example to '26 Jul 2024'"
             )
         self.source = source
+        self._content = content
+        self._tool_arguments = tool_arguments
         self._variables = {**variables, "add_generation_prompt": add_generation_prompt}
         if date_string is not None:
             self._variables["date_string"] = date_string
@@ -70,41 +82,45 @@ class ChatTemplate:
         """
         try:
             return self._template.render(
-                messages=[_template_message(message) for message in conversation.messages],
+                messages=[self._message(message) for message in conversation.messages],
                 tools=json.loads(conversation.tools) if conversation.tools else None,
                 documents=None,
                 **self._variables,
             )
         except jinja2.TemplateError as error:
             raise TemplateRefusedError(f"the chat template refuses: {error}", field="conversation.messages") from error
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             # Raised by the template's own expressions, on messages of a shape that it does not expect.
             raise TemplateRefusedError(f"the chat template fails: {error}", field="conversation.messages") from error
 
+    def _message(self, message: Message) -> dict[str, Any]:
+        parts = (message.content,) if isinstance(message.content, str) else message.content
+        content = message.text if self._content == "text" else [{"type": "text", "text": part} for part in parts]
+        rendered: dict[str, Any] = {"role": message.role, "content": content}
+        if message.name:
+            rendered["name"] = message.name
+        if message.reasoning_content:
+            # gpt-oss templates read it as thinking.
+            rendered |= {"reasoning_content": message.reasoning_content, "thinking": message.reasoning_content}
+        if message.tool_call_id:
+            rendered["tool_call_id"] = message.tool_call_id
+        if message.tool_calls:
+            rendered["tool_calls"] = [self._tool_call(call) for call in message.tool_calls]
+        return rendered
 
-def _template_message(message: Message) -> dict[str, Any]:
-    rendered: dict[str, Any] = {"role": message.role, "content": message.text}
-    if message.name:
-        rendered["name"] = message.name
-    if message.reasoning_content:
-        rendered["reasoning_content"] = message.reasoning_content
-    if message.tool_call_id:
-        rendered["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        rendered["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call.arguments)}}
-            for call in message.tool_calls
-        ]
-    return rendered
+    def _tool_call(self, call: ToolCall) -> dict[str, Any]:
+        arguments = call.arguments if self._tool_arguments == "text" else _parsed(call.arguments)
+        rendered: dict[str, Any] = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
+        return {"id": call.id, **rendered} if call.id else rendered
 
 
-def _arguments(text: str) -> Any:
-    """Templates print arguments with `tojson`, so that JSON text must reach them as an object."""
+def _parsed(text: str) -> Any:
+    """Most templates print arguments with `tojson`, so that JSON text must reach them as what it tells of."""
     try:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, dict) else text
+    return value if isinstance(value, (dict, list)) else text
 
 
 def _environment(date_string: str | None) -> ImmutableSandboxedEnvironment:
@@ -123,9 +139,9 @@ class _Generation(jinja2.ext.Extension):
 
     tags = {"generation"}  # noqa: RUF012 - the name and type that jinja2 declares
 
-    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 class _PinnedDate:

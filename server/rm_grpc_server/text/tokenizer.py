@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.text.encoding import TokenArray
@@ -31,7 +31,7 @@ class Encoder(Protocol):
         """The ids of each text, control tokens recognised, nothing added."""
 
     def encode_plain(self, text: str) -> TokenArray:
-        """The ids of a text whose control tokens are text like any other."""
+        """The ids of a text in which no added token is recognised: it is characters like any other."""
 
 
 class HuggingFaceEncoder:
@@ -44,8 +44,7 @@ class HuggingFaceEncoder:
     def __init__(self, serialized: str) -> None:
         self.name = f"huggingface tokenizers {tokenizers.__version__}"
         self._tokenizer = _bare(serialized)
-        self._plain = _bare(serialized)
-        self._plain.encode_special_tokens = True
+        self._plain = _bare(json.dumps(json.loads(serialized) | {"added_tokens": [], "post_processor": None}))
 
     def encode(self, texts: Sequence[str]) -> list[TokenArray]:
         """See `Encoder.encode`."""
@@ -68,12 +67,13 @@ class TokenizerFiles:
     """What a checkpoint folder says of its tokenizer.
 
     Attributes:
-        serialized: the text of tokenizer.json.
+        serialized: the text of tokenizer.json, with the added tokens that only tokenizer_config.json knows.
         digest: its SHA-256.
         special_tokens: the texts named bos_token, eos_token ... where the checkpoint has them.
+        added_tokens: texts of all added tokens, with their ids.
         bos_id: id of the beginning-of-sequence token, or None where the tokenizer has none.
         largest_id: the largest id of the vocabulary.
-        control_tokens: texts of all tokens marked special, longest first, with their ids.
+        control_tokens: texts of the added tokens that are marked special.
         chat_template: the Jinja source, or empty.
         segments_are_independent: whether text between control tokens encodes on its own as it does in its place, so that pieces
             may be encoded apart.
@@ -89,16 +89,20 @@ class TokenizerFiles:
                 f"{folder} has no tokenizer.json; write one with AutoTokenizer.from_pretrained(...).save_pretrained(...)"
             )
         self.serialized = path.read_text(encoding="utf-8")
-        self.digest = "sha256:" + hashlib.sha256(self.serialized.encode()).hexdigest()
         try:
             tokenizer = Tokenizer.from_str(self.serialized)
         except Exception as error:  # tokenizers raises bare Exception
             raise ModelLoadError(f"{path} is no tokenizer: {error}") from error
         config = _read_json(folder / "tokenizer_config.json")
+        if config.get("split_special_tokens"):
+            raise ModelLoadError(f"{folder}: split_special_tokens in tokenizer_config.json is not supported")
+        if _add_missing(tokenizer, config.get("added_tokens_decoder") or {}):
+            self.serialized = tokenizer.to_str()
+        self.digest = "sha256:" + hashlib.sha256(self.serialized.encode()).hexdigest()
         self.special_tokens = {name: _token_text(config[name]) for name in _SPECIAL_NAMES if config.get(name)}
         added = tokenizer.get_added_tokens_decoder()
-        specials = {token.content: at for at, token in added.items() if token.special}
-        self.control_tokens = dict(sorted(specials.items(), key=lambda pair: -len(pair[0])))
+        self.added_tokens = {token.content: at for at, token in added.items()}
+        self.control_tokens = frozenset(token.content for token in added.values() if token.special)
         bos = self.special_tokens.get("bos_token")
         self.bos_id: int | None = tokenizer.token_to_id(bos) if bos else None
         self.largest_id: int = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
@@ -106,6 +110,21 @@ class TokenizerFiles:
         self.model_max_length: int | None = _length(config.get("model_max_length"))
         touching = any(token.special and (token.lstrip or token.rstrip or token.single_word) for token in added.values())
         self.segments_are_independent = not touching and _starts_alike(json.loads(self.serialized))
+
+
+def _add_missing(tokenizer: Tokenizer, decoder: dict[str, Any]) -> bool:
+    """Adds tokens that only tokenizer_config.json names, as Transformers does; whether there were any."""
+    known = tokenizer.get_added_tokens_decoder()
+    missing = [(int(at), raw) for at, raw in decoder.items() if int(at) not in known]
+    for at, raw in sorted(missing, key=lambda pair: pair[0]):
+        flags = {name: bool(raw.get(name, False)) for name in ("lstrip", "rstrip", "single_word", "normalized", "special")}
+        token = AddedToken(raw["content"], **flags)
+        tokenizer.add_special_tokens([token]) if token.special else tokenizer.add_tokens([token])
+        if tokenizer.token_to_id(token.content) != at:
+            raise ModelLoadError(
+                f"tokenizer_config.json gives {token.content!r} the id {at}, and tokenizer.json leaves it no such place"
+            )
+    return bool(missing)
 
 
 def _starts_alike(parsed: dict[str, Any]) -> bool:

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rm_grpc.errors import DrainingError
 
 
 class Drain:
-    """Begins once and never ends."""
+    """Begins once and never ends; knows the calls in work."""
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A call is in work for the length of the block."""
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def idle(self, timeout: float) -> bool:
+        """Waits until no call is in work; whether that came before `timeout` seconds."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
 
     @property
     def begun(self) -> bool:

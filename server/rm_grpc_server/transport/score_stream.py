@@ -7,6 +7,7 @@ ends is taken back from the engine.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from rm_grpc_server.engine.model_engine import ModelEngine
 from rm_grpc_server.transport.admission import admit, find_engine
 from rm_grpc_server.transport.drain import Drain
 
+_LOG = logging.getLogger(__name__)
 _MOST_RESULTS_PER_MESSAGE = 256
+_RESULT_ID_BYTES = 500_000
+"""Ids are the caller's and may be long; results are small beside them."""
 _COMPLETION = (reward_service_pb2.ORDERING_UNSPECIFIED, reward_service_pb2.ORDERING_COMPLETION)
 
 
@@ -57,7 +61,9 @@ class ScoreStream:
         self._in_flight: dict[str, _Flight] = {}
         self._in_flight_bytes = 0
         self._order: deque[_Flight] = deque()
+        """Under submission order: items whose turn has not come."""
         self._ready: deque[_Flight] = deque()
+        self._unwritten = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -67,13 +73,13 @@ class ScoreStream:
         Raises:
             RewardError: that the stream ends with, for a breach of its protocol or a server that goes down.
         """
-        first = await anext(requests, None)
+        first = await self._first(requests)
         if first is None or first.WhichOneof("message") != "open":
             raise errors.StreamProtocolError("the first message of a stream must open it", field="open")
         await self._open(first.open)
         reader = asyncio.create_task(self._read(requests))
         reader.add_done_callback(lambda _: self._wake.set())
-        herald = asyncio.create_task(self._announce_drain())
+        herald = asyncio.create_task(self._wake_at_drain())
         try:
             await self._write_results(reader)
         finally:
@@ -83,6 +89,21 @@ class ScoreStream:
                 if flight.entry is not None:
                     flight.entry.resolve(errors.ItemCancelledError("the stream ended"))
             await asyncio.gather(reader, herald, return_exceptions=True)
+
+    async def _first(
+        self, requests: AsyncIterator[reward_service_pb2.ScoreBatchRequest]
+    ) -> reward_service_pb2.ScoreBatchRequest | None:
+        """The first message; a stream that never sends one does not hold up a drain."""
+        first = asyncio.ensure_future(anext(requests, None))
+        drain = asyncio.ensure_future(self._drain.wait())
+        try:
+            await asyncio.wait([first, drain], return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                raise self._drain.refusal()
+            return first.result()
+        finally:
+            first.cancel()
+            drain.cancel()
 
     async def _open(self, opening: reward_service_pb2.OpenStream) -> None:
         self._engine = find_engine(self._engines, opening.model)
@@ -114,16 +135,22 @@ class ScoreStream:
                 told = "a stream is opened once" if kind == "open" else "a message of no kind that this server knows"
                 raise errors.StreamProtocolError(told, field="message")
             # Refused items cost nothing but their answers; a client that does not read those is not read either.
-            while len(self._order) + len(self._ready) > 2 * self._limits.window_items:
+            while self._unwritten > 2 * self._limits.window_items:
                 self._room.clear()
                 await self._room.wait()
 
     def _accept(self, message: reward_service_pb2.Items) -> None:
+        if len(message.items) > self._limits.window_items:
+            raise errors.StreamProtocolError(
+                f"{len(message.items)} items in one message, and the window is {self._limits.window_items}", field="items"
+            )
         accepted: list[_Flight] = []
         items: list[Item] = []
         for proto in message.items:
             flight = _Flight(proto.id, proto.ByteSize())
-            self._order.append(flight)
+            self._unwritten += 1
+            if self._in_order:
+                self._order.append(flight)
             try:
                 items.append(self._admitted(proto, flight))
             except errors.RewardError as error:
@@ -158,40 +185,57 @@ class ScoreStream:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _answer(self, flight: _Flight, entry: Entry) -> None:
-        self._finish(flight, convert.result_to_proto(flight.id, entry.future.result()))
+        try:
+            result = convert.result_to_proto(flight.id, entry.future.result())
+        except Exception as error:  # noqa: BLE001 - an outcome that cannot be written is an error, and never lost
+            _LOG.exception("an outcome of %s cannot be written", self._engine.info.name)
+            result = convert.result_to_proto(flight.id, errors.InternalError(f"the outcome cannot be written: {error!r}"))
+        self._finish(flight, result)
 
     def _finish(self, flight: _Flight, result: score_pb2.ItemResult) -> None:
         flight.result = result
-        if self._in_order:
-            while self._order and self._order[0].result is not None:
-                self._ready.append(self._order.popleft())
-        else:
-            self._order.remove(flight) if self._order[-1] is not flight else self._order.pop()
+        if not self._in_order:
             self._ready.append(flight)
+        while self._order and self._order[0].result is not None:
+            self._ready.append(self._order.popleft())
         self._wake.set()
 
     async def _write_results(self, reader: asyncio.Task[None]) -> None:
+        """The only writer of the stream: grpc takes one message at a time."""
+        told_of_drain = False
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._drain.begun and not told_of_drain:
+                told_of_drain = True
+                draining = reward_service_pb2.Draining(reason="the server is going down")
+                await self._write(reward_service_pb2.ScoreBatchResponse(draining=draining))
             while self._ready:
-                flights = [self._ready.popleft() for _ in range(min(len(self._ready), self._most_results))]
+                flights = self._next_flights()
                 results = [flight.result for flight in flights if flight.result is not None]
                 await self._write(reward_service_pb2.ScoreBatchResponse(results=reward_service_pb2.Results(results=results)))
                 for flight in flights:
                     if self._in_flight.get(flight.id) is flight:
                         del self._in_flight[flight.id]
                         self._in_flight_bytes -= flight.bytes
+                self._unwritten -= len(flights)
                 self._room.set()
             if reader.done():
                 reader.result()  # raises what the reader met
-                if not self._in_flight and not self._ready:
+                if not self._unwritten:
                     return
-            elif self._drain.begun and not self._in_flight:
+            elif told_of_drain and not self._unwritten:
                 raise self._drain.refusal()
 
-    async def _announce_drain(self) -> None:
+    def _next_flights(self) -> list[_Flight]:
+        """As many ready items as one message takes."""
+        flights = [self._ready.popleft()]
+        size = len(flights[0].id)
+        while self._ready and len(flights) < self._most_results and size < _RESULT_ID_BYTES:
+            flights.append(self._ready.popleft())
+            size += len(flights[-1].id)
+        return flights
+
+    async def _wake_at_drain(self) -> None:
         await self._drain.wait()
-        draining = reward_service_pb2.Draining(reason="the server is going down")
-        await self._write(reward_service_pb2.ScoreBatchResponse(draining=draining))
         self._wake.set()

@@ -15,6 +15,8 @@ from rm_grpc_server.errors import StartupError
 from rm_grpc_server.transport.drain import Drain
 from rm_grpc_server.transport.servicer import RewardServicer
 
+_FLUSH_SECONDS = 0.5
+"""For the last answers to leave."""
 SERVICE = reward_service_pb2.DESCRIPTOR.services_by_name["RewardService"].full_name
 
 
@@ -50,7 +52,9 @@ class RewardServer:
         """Drains: health first, then the streams are told, then what is in work is finished, for `grace` seconds at most."""
         await self._health.enter_graceful_shutdown()
         self._drain.begin()
-        await self._server.stop(grace)
+        # Not the server's own grace: an open health watch would use up all of it.
+        await self._drain.idle(grace)
+        await self._server.stop(min(grace, _FLUSH_SECONDS))
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 
 from rm_grpc import convert, errors
-from rm_grpc.types import Item, Limits, Score
+from rm_grpc.types import Item, Limits, Score, TokenizeResult
 from rm_grpc.v1 import conversation_pb2, reward_service_pb2, reward_service_pb2_grpc
 from rm_grpc_server.engine.model_engine import ModelEngine
 from rm_grpc_server.transport.admission import admit, find_engine
@@ -34,14 +35,14 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
         self, request: reward_service_pb2.ScoreRequest, context: Context
     ) -> reward_service_pb2.ScoreResponse:
         """Scores a bounded list, in order."""
-        return await _answered(self._score(request, context.time_remaining()), context)
+        return await self._answered(self._score(request, context.time_remaining()), context)
 
     async def ScoreBatch(  # type: ignore[override]  # noqa: N802 - writes through the context instead of yielding
         self, request_iterator: AsyncIterator[reward_service_pb2.ScoreBatchRequest], context: Context
     ) -> None:
         """Scores a stream."""
         stream = ScoreStream(self._engines, self._limits, self._drain, context.write)
-        await _answered(stream.run(aiter(request_iterator)), context)
+        await self._answered(stream.run(aiter(request_iterator)), context)
 
     async def ListModels(  # noqa: N802
         self, request: reward_service_pb2.ListModelsRequest, context: Context
@@ -60,13 +61,13 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
             info = find_engine(self._engines, request.name).info
             return reward_service_pb2.GetModelResponse(model=convert.model_info_to_proto(info))
 
-        return await _answered(get(), context)
+        return await self._answered(get(), context)
 
     async def Tokenize(  # noqa: N802
         self, request: reward_service_pb2.TokenizeRequest, context: Context
     ) -> reward_service_pb2.TokenizeResponse:
         """Tells what a model would read."""
-        return await _answered(self._tokenize(request), context)
+        return await self._answered(self._tokenize(request), context)
 
     async def _score(
         self, request: reward_service_pb2.ScoreRequest, time_remaining: float | None
@@ -85,7 +86,7 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
                 entry.resolve(errors.ItemCancelledError("the call ended"))
         outcomes: list[Score | errors.RewardError] = [next(scored) if isinstance(item, Item) else item for item in admitted]
         results = [
-            convert.result_to_proto(_id_at(at, proto), _placed(outcome, at))
+            convert.result_to_proto(_id_at(at, proto), outcome if isinstance(outcome, Score) else _placed(outcome, at))
             for at, (proto, outcome) in enumerate(zip(request.items, outcomes, strict=True))
         ]
         return reward_service_pb2.ScoreResponse(results=results, model_digest=engine.info.model_digest)
@@ -97,12 +98,9 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
         read = iter(await engine.tokenize([item for item in admitted if isinstance(item, Item)], options))
         results = []
         for at, (proto, item) in enumerate(zip(request.items, admitted, strict=True)):
-            if isinstance(item, Item):
-                result = convert.tokenize_result_to_proto(next(read))
-            else:
-                status = errors.to_status(_placed(item, at))
-                result = reward_service_pb2.TokenizeResult(id=_id_at(at, proto), error=status)
-            results.append(result)
+            found = next(read) if isinstance(item, Item) else TokenizeResult("", None, item)
+            error = _placed(found.error, at) if found.error is not None else None
+            results.append(convert.tokenize_result_to_proto(replace(found, id=_id_at(at, proto), error=error)))
         return reward_service_pb2.TokenizeResponse(results=results, tokenizer_digest=engine.info.tokenizer_digest)
 
     def _admitted(self, protos: Any) -> list[Item | errors.RewardError]:
@@ -116,38 +114,37 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
             )
         admitted: list[Item | errors.RewardError] = []
         seen: dict[str, object] = {}
-        for at, proto in enumerate(protos):
-            if not proto.id:
-                proto.id = _id_at(at, proto)
+        for proto in protos:
             try:
-                admitted.append(admit(proto, seen))
+                admitted.append(admit(proto, seen) if proto.id else convert.item_from_proto(proto))
             except errors.RewardError as error:
                 admitted.append(error)
-            seen[proto.id] = None
+            if proto.id:
+                seen[proto.id] = None
         return admitted
+
+    async def _answered(self, work: Awaitable[_T], context: Context) -> _T:
+        """The work's answer; its failure ends the call with a status that tells it."""
+        with self._drain.call():
+            try:
+                return await work
+            except errors.RewardError as error:
+                await _abort(context, error)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                if context.done():
+                    raise  # the client is gone; nobody is left to tell
+                _LOG.exception("a call failed")
+                await _abort(context, errors.InternalError(f"the call failed: {type(error).__name__}"))
 
 
 def _id_at(at: int, proto: conversation_pb2.Item) -> str:
     return proto.id or str(at)
 
 
-def _placed(outcome: _T, at: int) -> _T | errors.RewardError:
-    return outcome.within(f"items[{at}]") if isinstance(outcome, errors.RewardError) and outcome.field else outcome
-
-
-async def _answered(work: Awaitable[_T], context: Context) -> _T:
-    """The work's answer; its failure ends the call with a status that tells it."""
-    try:
-        return await work
-    except errors.RewardError as error:
-        await _abort(context, error)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
-        if context.done():
-            raise  # the client is gone; nobody is left to tell
-        _LOG.exception("a call failed")
-        await _abort(context, errors.InternalError(f"the call failed: {type(error).__name__}"))
+def _placed(error: errors.RewardError, at: int) -> errors.RewardError:
+    return error.within(f"items[{at}]") if error.field else error
 
 
 async def _abort(context: Context, error: errors.RewardError) -> NoReturn:
