@@ -119,7 +119,7 @@ class ServerSettings(Settings):
         json_schema_extra={"flag": "model"},
     )
     text_threads: int = Field(2, gt=0, description="threads that render and encode")
-    torch_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 leaves it to torch")
+    torch_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 is one for each core but one")
     max_batch_tokens: int = Field(0, ge=0, description="most tokens of a batch; 0 is 512 on the CPU and 16384 on a GPU")
     queue_items: int = Field(16384, gt=0, description="most items that wait for a model")
     queue_tokens: int = Field(16_777_216, gt=0, description="most tokens that wait for a model")
