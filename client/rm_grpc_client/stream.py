@@ -1,0 +1,170 @@
+"""One score_stream at work: a feeder, connections one after another around a `Session`, and a clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from rm_grpc import errors
+from rm_grpc.types import Result
+from rm_grpc.v1 import reward_service_pb2_grpc
+from rm_grpc_client.inputs import Scorable
+from rm_grpc_client.session import Session
+
+if TYPE_CHECKING:
+    Stub = reward_service_pb2_grpc.RewardServiceAsyncStub
+
+_T = TypeVar("_T")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+"""Seconds between attempts to connect."""
+
+
+class ScoreStream:
+    """One score_stream at work: a feeder, a driver of connections, and the results between them and the caller."""
+
+    def __init__(self, session: Session, stub: Stub, reconnect: float) -> None:
+        self._session = session
+        self._stub = stub
+        self._reconnect = reconnect
+        self._results: list[Result] = []
+        self._ready = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()
+        self._lost_at: float | None = None
+        self._last_error: object = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
+        """Begins to feed, to connect, and to watch the time."""
+        for work in (self._feed(conversations), self._drive(), self._keep_time()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(lambda _: self._ready.set())
+            self._tasks.append(task)
+
+    async def finish(self, grace: float) -> None:
+        """Ends the work: a connection has `grace` seconds to end by itself."""
+        driver = self._tasks[1]
+        if grace and not driver.done():
+            await asyncio.wait([driver], timeout=grace)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def next_results(self) -> list[Result] | None:
+        """The results that are ready, waiting for some; None after the last. Raises what a task met."""
+        while not self._results:
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+            if self._session.is_finished:
+                return None
+            self._ready.clear()
+            await self._ready.wait()
+        results, self._results = self._results, []
+        self._room.set()
+        return results
+
+    async def _feed(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
+        """Takes items from the caller while there is room."""
+        async for conversation in _each(conversations):
+            if (result := self._session.take(conversation, time.monotonic())) is not None:
+                self._give([result])
+            self._changed.set()
+            # Results that the caller has not taken count too: a slow caller is not read ahead of.
+            while not self._session.has_room or len(self._results) >= self._session.window:
+                self._room.clear()
+                await self._room.wait()
+        self._session.source_ended = True
+        self._changed.set()
+        self._ready.set()
+
+    async def _drive(self) -> None:
+        """Keeps a connection for as long as results are owed."""
+        pause = _FIRST_PAUSE
+        while not self._session.is_finished:
+            if self._session.owes_nothing:
+                self._lost_at = None
+                await self._wait_for_change()
+                continue
+            if await self._connection():
+                continue
+            now = time.monotonic()
+            self._lost_at = now if self._lost_at is None else self._lost_at
+            if now - self._lost_at > self._reconnect:
+                raise errors.UnavailableError(f"no server answered for {self._reconnect:g} s; last: {self._last_error}")
+            pause = _FIRST_PAUSE if self._lost_at == now else min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _keep_time(self) -> None:
+        """Settles what time alone settles, whatever the connection does."""
+        while True:
+            wakeup = self._session.next_wakeup()
+            delay = _LONGEST_PAUSE if wakeup is None else wakeup - time.monotonic()
+            await asyncio.sleep(min(max(0.01, delay), _LONGEST_PAUSE))
+            self._give(self._session.expire(time.monotonic()))
+            self._changed.set()
+
+    async def _connection(self) -> bool:
+        """One connection to its end; whether everything was answered. Raises what sending again cannot mend."""
+        call = self._stub.ScoreBatch()
+        sender = asyncio.create_task(self._send(call))
+        try:
+            async for response in call:
+                self._lost_at = None
+                self._give(self._session.receive(response, time.monotonic()))
+                self._changed.set()
+            if self._session.is_finished:
+                return True
+            # A server's death can look like the end of its answers.
+            self._last_error = "the stream ended before every item was answered"
+        except grpc.aio.AioRpcError as error:
+            lost = typed(error)
+            if not isinstance(lost, errors.UnavailableError):
+                raise lost from error
+            self._last_error = lost
+        finally:
+            sender.cancel()
+            call.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        return False
+
+    async def _send(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the reader meets the end of the call, and tells it
+            await call.write(self._session.opening())
+            while not self._session.is_finished:
+                while (message := self._session.next_message(time.monotonic())) is not None:
+                    await call.write(message)
+                await self._wait_for_change()
+            await call.done_writing()
+
+    async def _wait_for_change(self) -> None:
+        await self._changed.wait()
+        self._changed.clear()
+        self._give(self._session.expire(time.monotonic()))
+
+    def _give(self, results: list[Result]) -> None:
+        if results:
+            self._results.extend(results)
+            self._ready.set()
+        self._room.set()
+
+
+async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for at, item in enumerate(items):
+            if at % 64 == 63:
+                await asyncio.sleep(0)
+            yield item
+
+
+def typed(error: grpc.aio.AioRpcError) -> errors.RewardError:
+    """The error that a failed call tells of."""
+    return errors.from_rpc_error(error.code(), error.details() or "", tuple(error.trailing_metadata() or ()))
