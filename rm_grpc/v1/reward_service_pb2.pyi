@@ -144,7 +144,7 @@ class Items(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[rm_grpc.v1.conversation_pb2.Item]:
-        """The items."""
+        """The items; no more in one message than the window has items."""
 
     def __init__(
         self,

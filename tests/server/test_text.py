@@ -336,6 +336,17 @@ def test_added_tokens_that_a_template_writes_become_text_too(tmp_path: Path) -> 
     assert as_text.tolist() == expected["input_ids"]
 
 
+def test_marks_that_a_template_splits_are_dropped(tmp_path: Path) -> None:
+    folder = tokenizer_folder(
+        tmp_path, template="{% for m in messages %}{{ m.content.split('<|eot_id|>') | join('12') }}{% endfor %}"
+    )
+    chat = Conversation((Message("user", "a<|eot_id|> 34 <|end_of_text|>b"), Message("assistant", "c")))
+    reference = PreTrainedTokenizerFast.from_pretrained(folder)
+    expected = reference.apply_chat_template(openai(chat), tokenize=True, return_dict=True, sanitize_control_tokens=True)
+    as_text = encode(pipeline(folder), chat, ScoreOptions(control_tokens=ControlTokens.AS_TEXT))
+    assert as_text.ids.tolist() == expected["input_ids"]
+
+
 def test_tokens_that_only_the_config_knows_are_added(tmp_path: Path) -> None:
     largest = TokenizerFiles(FOLDER).largest_id
     folder = tokenizer_folder(tmp_path, added_tokens_decoder={str(largest + 1): {"content": "<|audio|>", "special": True}})

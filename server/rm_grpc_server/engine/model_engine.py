@@ -178,14 +178,13 @@ class ModelEngine:
             self._work.set()
 
     def _tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
-        text = self._reader.text
-        outcomes = text.encode(items, options)
+        outcomes = self._encode_items(list(items), options)
         lenient = ScoreOptions(ControlTokens.ALLOW, ForeignMarkers.ALLOW)
         return [
             TokenizeResult(
                 id=item.id,
                 tokenization=self._tokenization(
-                    item, outcome if isinstance(outcome, Encoding) else text.encode([item], lenient)[0]
+                    item, outcome if isinstance(outcome, Encoding) else self._encode_items([item], lenient)[0]
                 ),
                 error=outcome if isinstance(outcome, errors.RewardError) else None,
             )
@@ -216,9 +215,9 @@ class ModelEngine:
                 await self._score(self._queue.take_batch(self._max_batch_tokens))
 
     async def _score(self, batch: list[Entry]) -> None:
-        started = self._clock()
         if not batch:
             return
+        started = self._clock()
         try:
             ids = [entry.encoding.ids for entry in batch if entry.encoding is not None]
             packed = pack(ids, [self._reader.scorer.reads(one) for one in ids])

@@ -30,7 +30,6 @@ Encoded: TypeAlias = Encoding | errors.RewardError
 # Stand around a control token that is content while it is rendered: private use, where no tokenizer puts anything. A template
 # may split the text between them; then they stand alone, and are dropped.
 _MARK_OPEN, _MARK_CLOSE = "\U0010fdd0", "\U0010fdd1"
-_MARKED = re.compile(f"{_MARK_OPEN}([^{_MARK_OPEN}{_MARK_CLOSE}]*){_MARK_CLOSE}|[{_MARK_OPEN}{_MARK_CLOSE}]")
 
 
 def _encodable(text: str, field: str) -> str:
@@ -115,6 +114,7 @@ class TextPipeline:
         written = {token for token in files.added_tokens if token in source and not token.isspace()}
         self.control_scan = MarkerScan(control)
         self.as_text_scan = MarkerScan(control | written)
+        self._marked = re.compile(f"{_MARK_OPEN}({self.as_text_scan.pattern.pattern}){_MARK_CLOSE}|[{_MARK_OPEN}{_MARK_CLOSE}]")
         self.marker_scan = MarkerScan(marker for marker in CHAT_MARKERS if marker not in control)
         # Rendered text rightly holds the markers of the model's own template.
         self.rendered_marker_scan = MarkerScan(
@@ -240,7 +240,7 @@ class TextPipeline:
 
     def _ids_with_marks(self, text: str) -> TokenArray:
         """Ids of a text with marks: what stands between a pair is characters, the rest is encoded as ever."""
-        pieces = [piece or "" for piece in _MARKED.split(text)]
+        pieces = [piece or "" for piece in self._marked.split(text)]
         around = self.encoder.encode(pieces[::2])
         marked = [self.encoder.encode_plain(piece) for piece in pieces[1::2]]
         return np.concatenate([part for pair in zip_longest(around, marked) for part in pair if part is not None])

@@ -155,6 +155,9 @@ class ScoreStream:
                 items.append(self._admitted(proto, flight))
             except errors.RewardError as error:
                 self._finish(flight, convert.result_to_proto(flight.id, error))
+            except Exception as error:  # noqa: BLE001 - one item never ends the stream
+                _LOG.exception("an item cannot be read")
+                self._finish(flight, convert.result_to_proto(flight.id, errors.InternalError(f"cannot be read: {error!r}")))
             else:
                 accepted.append(flight)
         for flight, entry in zip(accepted, self._engine.submit(items, self._options), strict=True):
