@@ -108,8 +108,9 @@ async def run(settings: ServerSettings) -> None:
     """
     loop = asyncio.get_running_loop()
     stop, abandon = asyncio.Event(), asyncio.Event()
+    signals = iter((stop, abandon))
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: abandon.set() if stop.is_set() else stop.set())
+        loop.add_signal_handler(number, lambda: next(signals, abandon).set())
     if settings.until_stdin_closes:
         _watch_stdin(stop)
     models = await _loaded(settings, stop)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services.server import ServerThread
+from services.server import ServerProcess, ServerThread
 
 GOOD = {"messages": [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "1+1=2"}]}
 LINES: list[Any] = [
@@ -197,34 +199,76 @@ def test_demo_ends_by_itself() -> None:
 
 
 @pytest.mark.slow
-def test_serve_drains_at_sigterm_and_with_its_parent(tmp_path: Path) -> None:
-    for ends in ("sigterm", "stdin"):
-        ready = tmp_path / ends
-        arguments = [
-            "--listen=127.0.0.1:0",
-            f"--ready-file={ready}",
-            "--model=embedded:arithmetic-logit",
-            "--until-stdin-closes",
-        ]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rm_grpc_cli", "serve", *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        end = time.monotonic() + 120
-        while not ready.exists():
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        assert process.stdin is not None
-        process.send_signal(signal.SIGTERM) if ends == "sigterm" else process.stdin.close()
-        assert process.wait(60) == 0
-        assert process.stderr is not None
-        log = process.stderr.read()
-        assert "packed scores equal the one-at-a-time reference" in log
-        assert "draining" in log
-        assert "stopped" in log
+@pytest.mark.parametrize("ends", ["sigterm", "ctrl-c", "stdin"])
+def test_serve_drains(tmp_path: Path, ends: str) -> None:
+    server = ServerProcess(tmp_path, "--until-stdin-closes")
+    server.wait()
+    assert server.process.stdin is not None
+    if ends == "stdin":
+        server.process.stdin.close()
+        server.process.stdin = None
+        server.process.wait(60)
+    log = server.stop(signal.SIGINT if ends == "ctrl-c" else signal.SIGTERM)
+    assert server.process.returncode == 0
+    assert "packed scores equal the one-at-a-time reference" in log
+    assert "draining" in log
+    assert "stopped" in log
+
+
+def test_a_file_cannot_say_when_a_parent_ends(tmp_path: Path) -> None:
+    with (tmp_path / "empty").open("wb+") as stdin:
+        done = command("serve", "--until-stdin-closes", stdin=stdin)
+    assert done.returncode == 1
+    assert "standard input must be a pipe" in done.stderr
 
 
 def test_two_servers_cannot_share_a_port(server: ServerThread) -> None:
     done = command("serve", f"--listen={server.address}", "--model=embedded:arithmetic-logit")
     assert done.returncode == 1
     assert "cannot be taken" in done.stderr
+
+
+def hub_cache(home: Path, model_id: str, folder: Path) -> str:
+    """Lays a folder out as the hub's cache does, and gives its commit."""
+    commit = "c" * 40
+    root = home / "hub" / f"models--{model_id.replace('/', '--')}"
+    snapshot = root / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (root / "blobs").mkdir()
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(commit)
+    for path in folder.iterdir():
+        blob = root / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(blob)
+    return commit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_id", "head", "bos"),
+    [
+        ("Skywork/Skywork-Reward-Llama-3.1-8B", "sequence_classification", 2),
+        ("nvidia/Llama-3.1-Nemotron-70B-Reward-HF", "causal_lm", 1),
+    ],
+)
+def test_a_hub_id_with_a_preset_needs_nothing_else(
+    tmp_path: Path, checkpoint_folder: dict[tuple[str, str], Path], model_id: str, head: str, bos: int
+) -> None:
+    """The real loading path, over tiny weights: no hub can be reached from the tests."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(checkpoint_folder["llama", head], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
+    commit = hub_cache(tmp_path / "home", model_id, folder)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    server = ServerProcess(tmp_path, f"--model={model_id}", env=environment)
+    try:
+        address = server.wait()
+        [model] = json.loads(command("models", "--address", address, "--json").stdout)
+        shown = command("tokenize", "-", "--address", address, input=json.dumps(GOOD) + "\n").stdout
+    finally:
+        server.stop()
+    assert (model["source"], model["revision"], model["name"]) == (model_id, commit, model_id.partition("/")[2])
+    assert model["settings_source"].startswith(f"preset {model_id} (model card")
+    assert f"{bos} BOS" in shown

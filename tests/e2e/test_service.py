@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from services.server import FailingScorer, HeldScorer, ServerThread, with_scorer
+from services.server import FailingScorer, HeldScorer, ServerProcess, ServerThread, with_scorer
 
 from rm_grpc import convert, errors
 from rm_grpc.types import Activation, Conversation, Item, Message, Result, ScoreOptions, TokenIds
@@ -478,24 +476,6 @@ async def test_idle_streams_and_watches_do_not_hold_up_a_drain(logit: Model) -> 
             assert await unopened.code() is grpc.StatusCode.UNAVAILABLE
 
 
-class ServerProcess:
-    """`rm-grpc serve` as a process that can be killed."""
-
-    def __init__(self, folder: Path, port: int = 0) -> None:
-        self.ready = folder / "address"
-        self.ready.unlink(missing_ok=True)
-        arguments = [f"--listen=127.0.0.1:{port}", f"--ready-file={self.ready}", "--model=embedded:arithmetic-logit"]
-        self.process = subprocess.Popen([sys.executable, "-m", "rm_grpc_cli", "serve", *arguments])
-
-    def wait(self) -> str:
-        end = time.monotonic() + 120
-        while not self.ready.exists():
-            assert self.process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        return self.ready.read_text()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 async def test_a_server_that_dies_and_comes_back_loses_nothing(tmp_path: Path, logit: Model, how: signal.Signals) -> None:
@@ -509,7 +489,7 @@ async def test_a_server_that_dies_and_comes_back_loses_nothing(tmp_path: Path, l
             if at == 150:
                 first.process.send_signal(how)
                 first.process.wait()
-                second.append(ServerProcess(tmp_path, int(address.rpartition(":")[2])))
+                second.append(ServerProcess(tmp_path, f"--listen={address}"))
             yield conversation
 
     try:
@@ -517,8 +497,7 @@ async def test_a_server_that_dies_and_comes_back_loses_nothing(tmp_path: Path, l
             results = [result async for result in client.score_stream(rollouts())]
     finally:
         for server in (first, *second):
-            server.process.terminate()
-            server.process.wait(60)
+            server.stop()
     assert sorted(result.index for result in results) == list(range(300))
     scores = {result.index: result.score.score for result in results}
     assert [scores[at] for at in range(300)] == pytest.approx(expected(logit, conversations), abs=1e-5)

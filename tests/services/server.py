@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 
 from rm_grpc_server.config import ServerSettings
@@ -51,6 +56,34 @@ class ServerThread:
     def call(self, work):  # type: ignore[no-untyped-def]  # any coroutine, its own result
         """Runs a coroutine on the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=60)
+
+
+class ServerProcess:
+    """`rm-grpc serve` as a process of its own, of the embedded logit model unless the arguments say otherwise."""
+
+    def __init__(self, folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self._ready = folder / "address"
+        self._ready.unlink(missing_ok=True)
+        given = " ".join(arguments)
+        defaults = [] if "--model" in given else ["--model=embedded:arithmetic-logit"]
+        defaults += [] if "--listen" in given else ["--listen=127.0.0.1:0"]
+        command = [sys.executable, "-m", "rm_grpc_cli", "serve", f"--ready-file={self._ready}", *defaults, *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+    def wait(self) -> str:
+        """Its address, once it is ready."""
+        end = time.monotonic() + 120
+        while not self._ready.exists():
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return self._ready.read_text()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
+        """Ends it, if it still runs, and gives its log."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.communicate(timeout=60)[1]
 
 
 class HeldScorer:
