@@ -408,7 +408,9 @@ def test_closing_a_client_ends_its_streams(logit: Model) -> None:
         assert [type(error) for error in raised] == [errors.ItemCancelledError]
 
 
-def test_ctrl_c_in_a_stream_is_a_keyboard_interrupt(logit: Model) -> None:
+def test_ctrl_c_in_a_stream_is_a_keyboard_interrupt(logit: Model, request: pytest.FixtureRequest) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     held = HeldScorer(logit.scorer)
     with ServerThread([with_scorer(logit, held)]) as server, RewardClient(server.address, model=MODEL) as client:
         timer = threading.Timer(1.0, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
