@@ -356,10 +356,21 @@ def test_tokens_that_only_the_config_knows_are_added(tmp_path: Path) -> None:
     assert encode(pipeline(folder), "a<|audio|>").ids[-1] == largest + 1
 
 
-def test_a_token_that_has_no_place_is_refused(tmp_path: Path) -> None:
+def test_a_token_that_has_no_place_is_text_and_noted(tmp_path: Path) -> None:
     folder = tokenizer_folder(tmp_path, added_tokens_decoder={"5000": {"content": "<|audio|>", "special": True}})
-    with pytest.raises(ModelLoadError, match="leaves it no such place"):
-        TokenizerFiles(folder)
+    text = pipeline(folder)
+    assert text.files.homeless_tokens == ["<|audio|>"]
+    assert text.files.digest == TokenizerFiles(FOLDER).digest
+    assert len(encode(text, "<|audio|>").ids) > 1
+    assert any("<|audio|>" in note for note in text.notes())
+
+
+def test_a_token_without_an_embedding_is_that_items_error() -> None:
+    text = TextPipeline(TokenizerFiles(FOLDER), TextSettings(), model_max_length=1024, vocabulary_size=751)
+    assert any("751 embeddings" in note for note in text.notes())
+    assert len(encode(text, "12").ids)
+    with pytest.raises(errors.TokenIdError, match="751 embeddings"):
+        encode(text, CHAT)
 
 
 @pytest.mark.parametrize("nested", ["[" * 100_000, '{"a": "\\ud800"}'])

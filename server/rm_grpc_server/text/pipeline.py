@@ -92,8 +92,6 @@ class TextPipeline:
         if model_max_length is not None and max_length > model_max_length:
             raise ConfigError(f"text.max_length: {max_length} is more than the {model_max_length} positions of the model")
         self.max_length = max_length
-        if files.largest_id >= vocabulary_size:
-            raise ConfigError(f"the tokenizer has id {files.largest_id}, and the model {vocabulary_size} embeddings")
         source = _template_source(files, settings)
         self.template_digest = f"sha256:{hashlib.sha256(source.encode()).hexdigest()}" if source else ""
         self.template = (
@@ -141,6 +139,10 @@ class TextPipeline:
         source = self.template.source if self.template is not None else ""
         if source and bos and self.settings.bos == "as_is" and "bos_token" not in source and bos not in source:
             notes.append(f"the template writes no {bos} and text.bos is as_is: the model reads none")
+        if self.files.largest_id >= self.vocabulary_size:
+            notes.append(f"the tokenizer has ids up to {self.files.largest_id}, the model {self.vocabulary_size} embeddings")
+        if self.files.homeless_tokens:
+            notes.append(f"tokens without a place in tokenizer.json, read as text: {', '.join(self.files.homeless_tokens[:5])}")
         if self.settings.bos == "double":
             notes.append(f"two {bos} tokens are read on purpose, as the model card's snippet does")
         return tuple(notes)
@@ -257,6 +259,8 @@ class TextPipeline:
             return error
         if not len(ids):
             return errors.NoInputError("nothing is left to read after encoding", field="input")
+        if self.files.largest_id >= self.vocabulary_size and ids.max() >= self.vocabulary_size:
+            return errors.TokenIdError(f"the text holds token {ids.max()}, and the model has {self.vocabulary_size} embeddings")
         return Encoding(ids, rendered.text, truncated, rendered.seconds, encode_seconds)
 
     def _shortened(self, rendered: _Rendered, length: int) -> tuple[_Rendered, TokenArray]:

@@ -73,6 +73,7 @@ class TokenizerFiles:
         added_tokens: texts of all added tokens, with their ids.
         bos_id: id of the beginning-of-sequence token, or None where the tokenizer has none.
         largest_id: the largest id of the vocabulary.
+        homeless_tokens: texts that tokenizer_config.json gives an id which tokenizer.json has no place for; read as plain text.
         control_tokens: texts of the added tokens that are marked special.
         chat_template: the Jinja source, or empty.
         segments_are_independent: whether text between control tokens encodes on its own as it does in its place, so that pieces
@@ -96,7 +97,8 @@ class TokenizerFiles:
         config = _read_json(folder / "tokenizer_config.json")
         if config.get("split_special_tokens"):
             raise ModelLoadError(f"{folder}: split_special_tokens in tokenizer_config.json is not supported")
-        if _add_missing(tokenizer, config.get("added_tokens_decoder") or {}):
+        missing, self.homeless_tokens = _add_missing(tokenizer, config.get("added_tokens_decoder") or {})
+        if missing:
             self.serialized = tokenizer.to_str()
         self.digest = "sha256:" + hashlib.sha256(self.serialized.encode()).hexdigest()
         self.special_tokens = {name: _token_text(config[name]) for name in _SPECIAL_NAMES if config.get(name)}
@@ -112,19 +114,28 @@ class TokenizerFiles:
         self.segments_are_independent = not touching and _starts_alike(json.loads(self.serialized))
 
 
-def _add_missing(tokenizer: Tokenizer, decoder: dict[str, Any]) -> bool:
-    """Adds tokens that only tokenizer_config.json names, as Transformers does; whether there were any."""
+def _add_missing(tokenizer: Tokenizer, decoder: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Adds the tokens that only tokenizer_config.json names, as Transformers does.
+
+    Returns:
+        The tokens that were added, and those whose id cannot be had: Transformers would give them another one.
+    """
     known = tokenizer.get_added_tokens_decoder()
-    missing = [(int(at), raw) for at, raw in decoder.items() if int(at) not in known]
-    for at, raw in sorted(missing, key=lambda pair: pair[0]):
+    added: list[str] = []
+    homeless: list[str] = []
+    for at, raw in sorted(((int(at), raw) for at, raw in decoder.items()), key=lambda pair: pair[0]):
+        if at in known:
+            continue
+        content = str(raw["content"])
+        place = tokenizer.token_to_id(content)
+        if at != (tokenizer.get_vocab_size() if place is None else place):
+            homeless.append(content)
+            continue
         flags = {name: bool(raw.get(name, False)) for name in ("lstrip", "rstrip", "single_word", "normalized", "special")}
-        token = AddedToken(raw["content"], **flags)
+        token = AddedToken(content, **flags)
         tokenizer.add_special_tokens([token]) if token.special else tokenizer.add_tokens([token])
-        if tokenizer.token_to_id(token.content) != at:
-            raise ModelLoadError(
-                f"tokenizer_config.json gives {token.content!r} the id {at}, and tokenizer.json leaves it no such place"
-            )
-    return bool(missing)
+        added.append(content)
+    return added, homeless
 
 
 def _starts_alike(parsed: dict[str, Any]) -> bool:
