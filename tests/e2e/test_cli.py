@@ -215,6 +215,19 @@ def test_serve_drains(tmp_path: Path, ends: str) -> None:
     assert "stopped" in log
 
 
+@pytest.mark.slow
+def test_serve_ends_at_once_while_it_loads(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path, "--log-level=debug")
+    assert server.process.stderr is not None
+    while "loading" not in server.process.stderr.readline():
+        assert server.process.poll() is None
+    start = time.monotonic()
+    log = server.stop(signal.SIGINT)
+    assert time.monotonic() - start < 20
+    assert server.process.returncode == 0
+    assert "stopped before a model was loaded" in log
+
+
 def test_a_file_cannot_say_when_a_parent_ends(tmp_path: Path) -> None:
     with (tmp_path / "empty").open("wb+") as stdin:
         done = command("serve", "--until-stdin-closes", stdin=stdin)

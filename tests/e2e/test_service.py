@@ -350,6 +350,25 @@ def test_a_failed_forward_is_the_error_of_its_batch_only(logit: Model) -> None:
     assert all(result.error is None for result in results[-3:])
 
 
+def test_a_text_pipeline_that_fails_on_one_item_costs_that_item(logit: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = logit.reader.text
+    render = text._render
+
+    def failing(item: Item, options: ScoreOptions) -> Any:
+        if item.group == "boom":
+            raise ZeroDivisionError("a fault that nobody thought of")
+        return render(item, options)
+
+    monkeypatch.setattr(text, "_render", failing)
+    with ServerThread([logit]) as server, RewardClient(server.address, model=MODEL) as client:
+        conversations = [Item.of(chat("What is 1+1?", "2"), group="boom" if at == 3 else "") for at in range(8)]
+        results = client.score(conversations, on_error="return")
+        [read] = client.tokenize(conversations[3:4])
+    assert [result.error is None for result in results] == [at != 3 for at in range(8)]
+    assert isinstance(results[3].error, errors.InternalError)
+    assert isinstance(read.error, errors.InternalError)
+
+
 def test_a_reader_that_stalls_loses_nothing_and_blocks_nobody(server: ServerThread) -> None:
     with RewardClient(server.address, model=MODEL) as stalled, RewardClient(server.address, model=MODEL) as other:
         results = stalled.score_stream(chats(1500))
