@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 import click
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -77,13 +78,14 @@ def _stream(address: str, model: str, pairs: list[_Pair], live: Live) -> None:
 
 
 def _table(pairs: list[_Pair]) -> Table:
-    table = Table("prompt", title="scores as they arrive")
+    table = Table(title="scores as they arrive", box=box.SIMPLE, expand=True)
+    table.add_column("\nprompt", no_wrap=True, overflow="ellipsis", ratio=1)
     for model in _MODELS:
-        table.add_column(f"{model}\nright answer", justify="right")
-        table.add_column("\nwrong answer", justify="right")
-        table.add_column("")
+        table.add_column(f"{model.removeprefix('arithmetic-')}\nright", justify="right", min_width=6)
+        table.add_column("answer\nwrong", justify="right", min_width=6)
+        table.add_column("", min_width=1)
     for pair in pairs:
-        cells = [pair.prompt if len(pair.prompt) <= 48 else pair.prompt[:45] + "..."]
+        cells = [pair.prompt]
         for model in _MODELS:
             cells += [_number(pair.scores.get((model, side))) for side in ("right", "wrong")]
             cells.append({None: "", True: "[green]>[/]", False: "[red]<[/]"}[pair.is_ranked(model)])
