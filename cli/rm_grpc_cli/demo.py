@@ -45,10 +45,7 @@ def command() -> None:
     console = Console()
     pairs = [_Pair(**json.loads(line)) for line in resources.files("rm_grpc_cli").joinpath("demo.jsonl").open(encoding="utf-8")]
     with own_server([f"embedded:{name}" for name in _MODELS], None, console) as address:
-        console.print(
-            f"server on {address}; streaming {len(pairs)} right and {len(pairs)} wrong answers to each of its models",
-            soft_wrap=True,
-        )
+        click.echo(f"server on {address}; streaming {len(pairs)} right and {len(pairs)} wrong answers to each of its models")
         start = time.monotonic()
         with Live(_table(pairs), console=console, refresh_per_second=10, vertical_overflow="visible") as live:
             for model in _MODELS:
@@ -56,8 +53,8 @@ def command() -> None:
         seconds = time.monotonic() - start
     for model in _MODELS:
         ranked = sum(pair.is_ranked(model) is True for pair in pairs)
-        console.print(f"{model}: the right answer above the wrong one in {ranked} of {len(pairs)} pairs", soft_wrap=True)
-    console.print(
+        click.echo(f"{model}: the right answer above the wrong one in {ranked} of {len(pairs)} pairs")
+    click.echo(
         f"{2 * len(_MODELS) * len(pairs)} conversations scored in {seconds:.1f} s, arriving {_ROLLOUT_SECONDS:g} s apart"
     )
 

@@ -29,6 +29,6 @@ def command(address: str, as_json: bool) -> None:
     console = Console()
     console.print(table)
     for model in models:
-        console.print(f"{model.name}: {model.settings_source}", highlight=False, soft_wrap=True)
+        click.echo(f"{model.name}: {model.settings_source}")
         for note in model.notes:
-            console.print(f"  note: {note}", highlight=False, soft_wrap=True)
+            click.echo(f"  note: {note}")

@@ -39,9 +39,9 @@ def command(file: Path, output: Path, address: str, model: str, config: Path | N
     before = _written(file, output)
     done = before.lines
     if done:
-        console.print(f"{output} has {done} of {total} lines; going on from there", soft_wrap=True, highlight=False)
+        click.echo(f"{output} has {done} of {total} lines; going on from there", err=True)
     if done == total:
-        console.print("nothing is left to score", soft_wrap=True, highlight=False)
+        click.echo("nothing is left to score", err=True)
         return
     with open_target(address, model, config, console) as target, RewardClient(target.address, model=target.model) as client:
         digest = client.get_model().model_digest
@@ -50,11 +50,7 @@ def command(file: Path, output: Path, address: str, model: str, config: Path | N
                 f"{output} holds scores of the model with digest {before.model_digest}, and this one is {digest}; name another"
             )
         run = _Run(file, output, done).score(client, total, console)
-    console.print(
-        f"{run.scored} scored, {run.failed} errors, {total - done - run.written} left, in {output}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    click.echo(f"{run.scored} scored, {run.failed} errors, {total - done - run.written} left, in {output}", err=True)
     if run.interrupted:
         raise SystemExit(130)
 

@@ -139,9 +139,9 @@ class AsyncRewardClient:
         try:
             while (batch := await stream.next_results()) is not None:
                 yield batch
-            await stream.finish(grace=1.0)
+            await stream.linger(1.0)
         finally:
-            await stream.finish(grace=0.0)
+            await stream.stop()
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the server serves."""

@@ -187,10 +187,15 @@ class Session:
             self.draining = True
         return []
 
-    def expire(self, now: float) -> list[Result]:
-        """Results that no message of the server brought: items that could not be sent, and items whose deadline has passed
-        without an answer, so that a server that hangs costs no more than that."""
+    def take_settled(self) -> list[Result]:
+        """Results of items that could not be sent."""
         settled, self._settled = self._settled, []
+        return settled
+
+    def expire(self, now: float) -> list[Result]:
+        """Results that no message of the server brought: those of `take_settled`, and of items whose deadline has passed
+        without an answer, so that a server that hangs costs no more than that. Looks at every item, so it is for the clock."""
+        settled = self.take_settled()
         late = [o for o in self._owed.values() if o.deadline is not None and now >= o.deadline + _ANSWER_GRACE]
         return settled + self._fail(
             late, errors.DeadlineExceededError("the item's time ran out without an answer of the server")

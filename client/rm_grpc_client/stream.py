@@ -41,16 +41,17 @@ class ScoreStream:
 
     def start(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
         """Begins to feed, to connect, and to watch the time."""
-        for work in (self._feed(conversations), self._drive(), self._keep_time()):
-            task = asyncio.create_task(work)
+        self._driver = asyncio.create_task(self._drive())
+        self._tasks = [asyncio.create_task(self._feed(conversations)), self._driver, asyncio.create_task(self._keep_time())]
+        for task in self._tasks:
             task.add_done_callback(lambda _: self._ready.set())
-            self._tasks.append(task)
 
-    async def finish(self, grace: float) -> None:
-        """Ends the work: a connection has `grace` seconds to end by itself."""
-        driver = self._tasks[1]
-        if grace and not driver.done():
-            await asyncio.wait([driver], timeout=grace)
+    async def linger(self, seconds: float) -> None:
+        """Gives the connection some time to end by itself."""
+        await asyncio.wait([self._driver], timeout=seconds)
+
+    async def stop(self) -> None:
+        """Ends the work."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -145,7 +146,7 @@ class ScoreStream:
     async def _wait_for_change(self) -> None:
         await self._changed.wait()
         self._changed.clear()
-        self._give(self._session.expire(time.monotonic()))
+        self._give(self._session.take_settled())
 
     def _give(self, results: list[Result]) -> None:
         if results:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,7 +45,12 @@ class HuggingFaceEncoder:
     def __init__(self, serialized: str) -> None:
         self.name = f"huggingface tokenizers {tokenizers.__version__}"
         self._tokenizer = _bare(serialized)
-        self._plain = _bare(json.dumps(json.loads(serialized) | {"added_tokens": [], "post_processor": None}))
+        self._serialized = serialized
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        """Built when it is first asked for: most models never are. Two threads may both build it, which does no harm."""
+        return _bare(json.dumps(json.loads(self._serialized) | {"added_tokens": [], "post_processor": None}))
 
     def encode(self, texts: Sequence[str]) -> list[TokenArray]:
         """See `Encoder.encode`."""

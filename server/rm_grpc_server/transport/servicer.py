@@ -130,8 +130,6 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
                 return await work
             except errors.RewardError as error:
                 await _abort(context, error)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:
                 if context.done():
                     raise  # the client is gone; nobody is left to tell
