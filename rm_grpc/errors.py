@@ -235,6 +235,12 @@ class ScorerFailedError(InternalError):
     reason = "SCORER_FAILED"
 
 
+class QuarantinedError(ScorerFailedError):
+    """Replicas died while they computed this item, so that it is not tried again."""
+
+    reason = "QUARANTINED"
+
+
 def _tree(root: type[RewardError]) -> Iterator[type[RewardError]]:
     yield root
     for child in root.__subclasses__():

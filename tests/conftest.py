@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from services.checkpoints import ARCHITECTURES, build_model, config_of, save_checkpoint
+from services.models import LocalModel, load_local
 from services.server import ServerThread
 
-from rm_grpc_server.config import ModelSettings, ServerSettings
-from rm_grpc_server.serve import Model, load_model
+from rm_grpc_server.config import ModelSettings
 
 
 @pytest.fixture(scope="session")
@@ -25,19 +25,19 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[st
 
 
 @pytest.fixture(scope="session")
-def classifier() -> Model:
+def classifier() -> LocalModel:
     """The embedded classifier, loaded."""
-    return load_model(ModelSettings(path="embedded:arithmetic-classifier"), ServerSettings())
+    return load_local(ModelSettings(path="embedded:arithmetic-classifier"))
 
 
 @pytest.fixture(scope="session")
-def logit() -> Model:
+def logit() -> LocalModel:
     """The embedded logit model, loaded."""
-    return load_model(ModelSettings(path="embedded:arithmetic-logit"), ServerSettings())
+    return load_local(ModelSettings(path="embedded:arithmetic-logit"))
 
 
 @pytest.fixture(scope="session")
-def server(classifier: Model, logit: Model) -> Iterator[ServerThread]:
+def server(classifier: LocalModel, logit: LocalModel) -> Iterator[ServerThread]:
     """A server of both embedded models, for tests that leave it as it was."""
     with ServerThread([classifier, logit]) as running:
         yield running

@@ -133,6 +133,7 @@ class AsyncRewardClient:
             timeout=self.timeout if timeout is None else timeout,
             attempts=self.attempts,
             max_message_bytes=MAX_MESSAGE_BYTES,
+            reconnect=self.reconnect,
         )
         stream = ScoreStream(session, self._stub, self.reconnect)
         stream.start(conversations)

@@ -37,6 +37,8 @@ class _Owed:
     attempts: int = 0
     losses: int = 0
     """How often the connection was lost while a server had it."""
+    down_since: float | None = None
+    """When a server first said that it cannot score it now."""
 
 
 class Session:
@@ -46,16 +48,25 @@ class Session:
         model, options: what the stream is opened with.
         timeout: seconds that each item may take, from when it is taken from the caller; None waits for ever.
         attempts: how often an item that the server has no room for is tried.
+        reconnect: seconds for which an item that the server cannot score now is tried.
         max_message_bytes: largest message that the server reads, until it tells its own limit; an item above it is an error.
     """
 
     def __init__(
-        self, *, model: str, options: ScoreOptions, timeout: float | None, attempts: int, max_message_bytes: int
+        self,
+        *,
+        model: str,
+        options: ScoreOptions,
+        timeout: float | None,
+        attempts: int,
+        max_message_bytes: int,
+        reconnect: float = 60.0,
     ) -> None:
         self._model = model
         self._options = options
         self._timeout = timeout
         self._attempts = attempts
+        self._reconnect = reconnect
         self._max_message_bytes = max_message_bytes
         self._owed: dict[str, _Owed] = {}
         self._unsent: deque[_Owed] = deque()
@@ -221,13 +232,20 @@ class Session:
     def _will_retry(self, owed: _Owed, error: errors.RewardError, now: float) -> bool:
         if error.retry_delay is None:
             return False
-        if isinstance(error, errors.UnavailableError):
+        if isinstance(error, errors.DrainingError):
             self._unsent.append(owed)  # this server is going down; the next connection finds another, or it again
             self.draining = True
             return True
-        owed.attempts += 1
-        again = now + error.retry_delay * owed.attempts
-        if owed.attempts >= self._attempts or (owed.deadline is not None and again >= owed.deadline):
+        if isinstance(error, errors.UnavailableError):
+            # The server is there, and its scorers are not: they come back, or another server is no better off.
+            owed.down_since = now if owed.down_since is None else owed.down_since
+            again = now + error.retry_delay
+            is_over = now - owed.down_since >= self._reconnect
+        else:
+            owed.attempts += 1
+            again = now + error.retry_delay * owed.attempts
+            is_over = owed.attempts >= self._attempts
+        if is_over or (owed.deadline is not None and again >= owed.deadline):
             return False
         heapq.heappush(self._waiting, (again, owed.index, owed))
         return True

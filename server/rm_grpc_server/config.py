@@ -87,9 +87,27 @@ class ModelSettings(Settings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of the weights; auto is the checkpoint's"
     )
-    device: str = Field("auto", description="cpu, cuda:0 ...; auto is the first GPU, or the CPU where there is none")
+    devices: str = Field(
+        "auto",
+        description="where its replicas run: cpu, cuda:0,1 ..., auto for all GPUs or the CPU where there is none; each with "
+        "'2 per replica' behind it where one replica spans several GPUs",
+    )
+    replicas: int = Field(0, ge=0, description="how many replicas; 0 is as many as the devices give, and one on the CPU")
+    prefix_sharing: bool = Field(True, description="compute what conversations of a batch have in common once")
+    prefix_cache_bytes: int = Field(
+        0, ge=0, description="most bytes of keys and values of prompts that each replica keeps between batches"
+    )
+    deterministic: bool = Field(
+        False, description="the same bits for a conversation whatever it is batched with; costs the sharing and some filling up"
+    )
     text: TextSettings = TextSettings()
     scorer: ScorerSettings = ScorerSettings()
+
+    @model_validator(mode="after")
+    def _deterministic_alone(self) -> ModelSettings:
+        if self.deterministic and self.prefix_cache_bytes:
+            raise ValueError("deterministic: goes without prefix_cache_bytes, for stored prefixes change a score's last bits")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -119,14 +137,29 @@ class ServerSettings(Settings):
         json_schema_extra={"flag": "model"},
     )
     text_threads: int = Field(2, gt=0, description="threads that render and encode")
-    torch_threads: int = Field(0, ge=0, description="threads of a forward pass on the CPU; 0 is one for each core but one")
+    torch_threads: int = Field(
+        0, ge=0, description="threads of a forward pass on the CPU; 0 shares all cores but one among the replicas"
+    )
     max_batch_tokens: int = Field(0, ge=0, description="most tokens of a batch; 0 is 512 on the CPU and 16384 on a GPU")
     queue_items: int = Field(16384, gt=0, description="most items that wait for a model")
     queue_tokens: int = Field(16_777_216, gt=0, description="most tokens that wait for a model")
+    queue_bytes: int = Field(1_073_741_824, gt=0, description="most bytes of items that wait for a model")
+    batch_wait_seconds: float = Field(
+        0.004, ge=0, description="how long a batch that is not full waits for more while its device is busy anyway"
+    )
+    max_age_seconds: float = Field(
+        5.0, gt=0, description="after how long an item goes before all younger ones, whosever stream they are on"
+    )
+    hang_seconds: float = Field(300.0, gt=0, description="how long a batch may take before its replica is taken for hung")
+    recovery_seconds: float = Field(
+        20.0, ge=0, description="how long accepted items wait for a replica when all are dead; new ones are refused meanwhile"
+    )
+    probe_seconds: float = Field(15.0, gt=0, description="how often a replica without work proves that it can score")
     window_items: int = Field(1024, gt=0, description="most items in flight on one stream")
     window_bytes: int = Field(33_554_432, gt=0, description="most bytes of items in flight on one stream")
     max_message_bytes: int = Field(16_777_216, gt=0, description="largest message that is read")
     drain_seconds: float = Field(30.0, ge=0, description="how long a stopping server works on what it has accepted")
+    trace_file: Path | None = Field(None, description="file that receives a line of JSON for each batch: what went when where")
     ready_file: Path | None = Field(None, description="file that receives the address once the server is ready")
     until_stdin_closes: bool = Field(
         False, description="drain when standard input closes, so as not to outlive a parent process"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import os
 import signal
@@ -12,92 +10,19 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from rm_grpc.types import Limits, ModelInfo
-from rm_grpc_server.config import ModelSettings, ServerSettings
+from rm_grpc_server.config import ServerSettings
+from rm_grpc_server.engine.devices import Claims
+from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.model_engine import ModelEngine, Reader
-from rm_grpc_server.engine.queue import TokenBudgetQueue
-from rm_grpc_server.engine.replica import ThreadReplica
+from rm_grpc_server.engine.scheduler import Bounds, Scheduler
+from rm_grpc_server.engine.trace import Trace
 from rm_grpc_server.errors import ConfigError
-from rm_grpc_server.models.checkpoint import open_checkpoint
-from rm_grpc_server.presets import presets, resolve
-from rm_grpc_server.scoring.packed_scorer import PackedScorer
-from rm_grpc_server.scoring.protocols import ReplicaScorer
-from rm_grpc_server.scoring.registry import load_scorer
-from rm_grpc_server.text.pipeline import TextPipeline
-from rm_grpc_server.text.tokenizer import TokenizerFiles
+from rm_grpc_server.opening import Model, limits, open_model
 from rm_grpc_server.transport.server import RewardServer
 
 _LOG = logging.getLogger("rm_grpc_server")
-_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 512, 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A loaded model: what it is, how it reads, and what scores its batches."""
-
-    info: ModelInfo
-    reader: Reader
-    scorer: ReplicaScorer
-
-
-def load_model(settings: ModelSettings, server: ServerSettings) -> Model:
-    """Loads one model and proves that it gives its reference's numbers. Blocking.
-
-    Raises:
-        StartupError: the model cannot be served rightly.
-    """
-    resolved, origin = resolve(settings)
-    _LOG.info("loading %s from %s (%s)", resolved.served_name, resolved.path, origin)
-    checkpoint = open_checkpoint(resolved.path, resolved.revision)
-    files = TokenizerFiles(checkpoint.folder)
-    scorer = load_scorer(checkpoint, resolved)
-    text = TextPipeline(
-        files, resolved.text, model_max_length=checkpoint.max_length, vocabulary_size=scorer.backbone.vocabulary_size
-    )
-    told = {
-        "text": {**resolved.text.model_dump(mode="json"), "max_length": text.max_length},
-        "special_tokens": files.special_tokens,
-        "scorer": dict(scorer.settings),
-    }
-    info = ModelInfo(
-        name=resolved.served_name,
-        source=checkpoint.source,
-        revision=checkpoint.revision,
-        scorer_kind=scorer.kind,
-        architecture=checkpoint.architecture,
-        attribute_names=scorer.attribute_names,
-        dtype=scorer.backbone.dtype,
-        device=str(scorer.backbone.device),
-        weights_digest=checkpoint.digest(),
-        tokenizer_digest=files.digest,
-        template_digest=text.template_digest,
-        encoder=text.encoder.name,
-        settings_json=json.dumps(told, sort_keys=True),
-        settings_source=origin,
-        notes=(*scorer.backbone.notes, *text.notes(), *_preset_notes(resolved)),
-        limits=_limits(server, text.max_length),
-    )
-    packed = PackedScorer(scorer, torch_threads=server.torch_threads)
-    difference = packed.check_against_reference()
-    _LOG.info("%s: packed scores equal the one-at-a-time reference within %.1e (%s)", info.name, difference, info.dtype)
-    return Model(replace(info, model_digest=_digest(info)), Reader(text, scorer), packed)
-
-
-def _preset_notes(settings: ModelSettings) -> tuple[str, ...]:
-    preset = presets().get(settings.preset or settings.path)
-    return (preset.note,) if preset and preset.note else ()
-
-
-def _digest(info: ModelInfo) -> str:
-    parts = (info.weights_digest, info.tokenizer_digest, info.template_digest, info.settings_json, info.dtype)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _limits(settings: ServerSettings, max_length: int) -> Limits:
-    return Limits(max_length, settings.max_message_bytes, settings.window_items, settings.window_bytes)
 
 
 async def run(settings: ServerSettings) -> None:
@@ -113,7 +38,8 @@ async def run(settings: ServerSettings) -> None:
         loop.add_signal_handler(number, lambda: next(signals, abandon).set())
     if settings.until_stdin_closes:
         _watch_stdin(stop)
-    models = await _loaded(settings, stop)
+    claims = Claims()
+    models = await _opened(settings, claims, stop)
     async with running(settings, models) as server:
         _announce(server.address, settings)
         await stop.wait()
@@ -129,18 +55,22 @@ async def run(settings: ServerSettings) -> None:
     _LOG.info("stopped")
 
 
-async def _loaded(settings: ServerSettings, stop: asyncio.Event) -> list[Model]:
-    loop = asyncio.get_running_loop()
+async def _opened(settings: ServerSettings, claims: Claims, stop: asyncio.Event) -> list[Model]:
     stopped = asyncio.ensure_future(stop.wait())
     models: list[Model] = []
-    for model in settings.models:
-        loading = loop.run_in_executor(None, load_model, model, settings)
-        waiting: set[asyncio.Future[Any]] = {loading, stopped}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            _exit_at_once("stopped before a model was loaded", 0)
-        models.append(loading.result())
-    stopped.cancel()
+    try:
+        for model in settings.models:
+            opening = asyncio.ensure_future(open_model(model, settings, claims))
+            waiting: set[asyncio.Future[Any]] = {opening, stopped}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                _exit_at_once("stopped before a model was loaded", 0)
+            models.append(opening.result())
+    except BaseException:
+        await asyncio.gather(*(model.pool.close() for model in models))
+        raise
+    finally:
+        stopped.cancel()
     return models
 
 
@@ -153,11 +83,12 @@ def _exit_at_once(told: str, status: int) -> NoReturn:
 
 @asynccontextmanager
 async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIterator[RewardServer]:
-    """A server of loaded models, listening; whatever is in work when the block ends is answered with an error."""
+    """A server of opened models, listening; whatever is in work when the block ends is answered with an error."""
     text_threads = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="text")
-    engines = {model.info.name: _engine(model, settings, text_threads) for model in models}
+    trace = Trace(settings.trace_file) if settings.trace_file else None
+    engines = {model.info.name: _engine(model, settings, text_threads, trace) for model in models}
     try:
-        server = RewardServer(engines, _limits(settings, 0), settings.listen)
+        server = RewardServer(engines, limits(settings, 0), settings.listen)
         await server.start()
         yield server
         await server.stop(0)
@@ -165,17 +96,26 @@ async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIte
         for engine in engines.values():
             await engine.close()
         text_threads.shutdown(wait=False, cancel_futures=True)
+        if trace is not None:
+            trace.close()
 
 
-def _engine(model: Model, settings: ServerSettings, text_threads: ThreadPoolExecutor) -> ModelEngine:
-    budget = settings.max_batch_tokens or (_CPU_BATCH_TOKENS if model.info.device == "cpu" else _GPU_BATCH_TOKENS)
+def _engine(model: Model, settings: ServerSettings, text_threads: ThreadPoolExecutor, trace: Trace | None) -> ModelEngine:
+    scheduler = Scheduler[Entry](
+        shape=model.shape,
+        bounds=Bounds(settings.queue_items, settings.queue_tokens),
+        max_wait=settings.batch_wait_seconds,
+        max_age=settings.max_age_seconds,
+    )
     return ModelEngine(
         info=model.info,
-        reader=model.reader,
-        replica=ThreadReplica(model.scorer, model.info.name),
+        reader=Reader(model.text, model.description.positions),
+        pool=model.pool,
         text_threads=text_threads,
-        queue=TokenBudgetQueue(max_items=settings.queue_items, max_tokens=settings.queue_tokens),
-        max_batch_tokens=budget,
+        scheduler=scheduler,
+        max_bytes=settings.queue_bytes,
+        recovery_seconds=settings.recovery_seconds,
+        trace=trace,
     )
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import grpc
 import pytest
+from services.models import LocalModel
 from services.server import ServerThread
 
 from rm_grpc import convert, errors
 from rm_grpc.types import Item, Result
 from rm_grpc.v1 import conversation_pb2, reward_service_pb2, reward_service_pb2_grpc, score_pb2
-from rm_grpc_server.serve import Model
 
 GOOD: dict[str, Any] = {
     "messages": [{"role": "user", "content": [{"text": "What is 1+1?"}]}, {"role": "assistant", "content": [{"text": "1+1=2"}]}]
@@ -169,7 +169,7 @@ def test_on_a_stream_together(stub: reward_service_pb2_grpc.RewardServiceStub) -
         assert is_scored(good)
 
 
-def test_token_ids_out_of_range(stub: reward_service_pb2_grpc.RewardServiceStub, logit: Model) -> None:
+def test_token_ids_out_of_range(stub: reward_service_pb2_grpc.RewardServiceStub, logit: LocalModel) -> None:
     digest = logit.info.tokenizer_digest
     protos = [
         convert.item_to_proto(Item(name, convert_ids(ids, digest)))
@@ -283,13 +283,13 @@ def test_a_message_over_the_limit(stub: reward_service_pb2_grpc.RewardServiceStu
 
 
 def test_nan_from_a_model(
-    stub: reward_service_pb2_grpc.RewardServiceStub, logit: Model, classifier: Model, monkeypatch: pytest.MonkeyPatch
+    stub: reward_service_pb2_grpc.RewardServiceStub, logit: LocalModel, classifier: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The embedding of one token is NaN in a copy of the weights; only conversations with that token are errors."""
     import torch
 
-    embedding = classifier.reader.scorer.backbone.model.get_input_embeddings().weight
-    poisoned = classifier.reader.text.encoder.encode([" zebra"])[0][-1]
+    embedding = classifier.packed.scorer.backbone.model.get_input_embeddings().weight
+    poisoned = classifier.text.encoder.encode([" zebra"])[0][-1]
     with torch.no_grad():
         kept = embedding[poisoned].clone()
         embedding[poisoned] = float("nan")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from services.checkpoints import ARCHITECTURES, build_model, config_of, save_checkpoint
+from services.models import LocalModel, load_local
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from rm_grpc import errors
 from rm_grpc.types import Conversation, Item, Message, ScoreOptions
 from rm_grpc_server.config import ModelSettings, ServerSettings
+from rm_grpc_server.engine.devices import Claims
 from rm_grpc_server.errors import ConfigError, ModelLoadError
-from rm_grpc_server.models.packed import pack
+from rm_grpc_server.opening import open_model
 from rm_grpc_server.scoring.protocols import Verdict
-from rm_grpc_server.serve import Model, load_model
 from rm_grpc_server.text.encoding import Encoding, TokenArray
 
 TOLERANCE = 1e-5
@@ -38,13 +41,13 @@ def scorer_settings(head: str) -> dict[str, object]:
     return {} if head == "sequence_classification" else {"kind": "token_logit", "token_ids": [0, 7], "weights": [1.0, -0.5]}
 
 
-def load(folder: Path, head: str, **changes: object) -> Model:
+def load(folder: Path, head: str, **changes: object) -> LocalModel:
     values = {"path": str(folder), "scorer": scorer_settings(head), **changes}
-    return load_model(ModelSettings.model_validate(values), ServerSettings())
+    return load_local(ModelSettings.model_validate(values))
 
 
-def packed_scores(model: Model, rows: list[TokenArray]) -> list[float]:
-    outcomes = model.scorer.forward(pack(rows, [model.reader.scorer.reads(ids) for ids in rows]))
+def packed_scores(model: LocalModel, rows: list[TokenArray]) -> list[float]:
+    outcomes = model.packed.score(rows)
     assert all(isinstance(outcome, Verdict) for outcome in outcomes)
     return [outcome.raw_score for outcome in outcomes if isinstance(outcome, Verdict)]
 
@@ -66,12 +69,12 @@ def card_scores(folder: Path, head: str) -> list[float]:
     return scores
 
 
-def encoded(model: Model) -> list[TokenArray]:
+def encoded(model: LocalModel) -> list[TokenArray]:
     items = [
         Item(str(at), Conversation(tuple(Message(role, content) for role, content in conversation)))
         for at, conversation in enumerate(CONVERSATIONS)
     ]
-    outcomes = model.reader.text.encode(items, ScoreOptions())
+    outcomes = model.text.encode(items, ScoreOptions())
     assert all(isinstance(outcome, Encoding) for outcome in outcomes), outcomes
     return [outcome.ids for outcome in outcomes if isinstance(outcome, Encoding)]
 
@@ -96,15 +99,15 @@ def test_equals_the_card(checkpoint_folder: dict[tuple[str, str], Path], archite
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma2", "mistral"])
-def any_classifier(request: pytest.FixtureRequest, checkpoint_folder: dict[tuple[str, str], Path]) -> Model:
+def any_classifier(request: pytest.FixtureRequest, checkpoint_folder: dict[tuple[str, str], Path]) -> LocalModel:
     return load(checkpoint_folder[request.param, "sequence_classification"], "sequence_classification")
 
 
 @given(st.lists(st.lists(st.integers(0, 1000), min_size=1, max_size=40), min_size=1, max_size=8), st.randoms())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_neighbours_do_not_matter(any_classifier: Model, lists: list[list[int]], random) -> None:  # type: ignore[no-untyped-def]
+def test_neighbours_do_not_matter(any_classifier: LocalModel, lists: list[list[int]], random) -> None:  # type: ignore[no-untyped-def]
     rows = [np.array(ids, dtype=np.int32) for ids in lists]
-    expected = {ids.tobytes(): any_classifier.reader.scorer.reference(ids) for ids in rows}
+    expected = {ids.tobytes(): any_classifier.reference(ids) for ids in rows}
     random.shuffle(rows)
     scores = packed_scores(any_classifier, rows)
     np.testing.assert_allclose(scores, [expected[ids.tobytes()] for ids in rows], atol=TOLERANCE, rtol=TOLERANCE)
@@ -115,12 +118,12 @@ def test_the_last_token_is_read_where_it_is_the_padding_token(checkpoint_folder:
     pad = json.loads((folder / "config.json").read_text())["pad_token_id"]
     ids = np.array([5, 6, 7, pad], dtype=np.int32)
     model = load(folder, "sequence_classification")
-    assert model.reader.scorer.reads(ids) == (3,)
+    assert model.packed.scorer.positions(ids) == (3,)
     skipping = load(folder, "sequence_classification", scorer={"pooling": "last_non_pad"})
-    assert skipping.reader.scorer.reads(ids) == (2,)
+    assert skipping.packed.scorer.positions(ids) == (2,)
     [score], [skipped] = packed_scores(model, [ids]), packed_scores(skipping, [ids])
-    assert score == pytest.approx(model.reader.scorer.reference(ids), abs=TOLERANCE)
-    assert skipped == pytest.approx(skipping.reader.scorer.reference(ids), abs=TOLERANCE)
+    assert score == pytest.approx(model.reference(ids), abs=TOLERANCE)
+    assert skipped == pytest.approx(skipping.reference(ids), abs=TOLERANCE)
     assert skipped == pytest.approx(packed_scores(model, [ids[:3]])[0], abs=TOLERANCE)
     assert abs(score - skipped) > 1e-3
 
@@ -133,11 +136,11 @@ def test_nan_is_the_error_of_its_own_item(checkpoint_folder: dict[tuple[str, str
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model = load(folder, "sequence_classification")
     rows = [np.array(ids, dtype=np.int32) for ids in ([5, 6, 7], [5, 1000, 7], [8, 9])]
-    first, poisoned, last = model.scorer.forward(pack(rows, [(2,), (2,), (1,)]))
+    first, poisoned, last = model.packed.score(rows)
     assert isinstance(poisoned, errors.ScoreNotFiniteError)
     for outcome, ids in ((first, rows[0]), (last, rows[2])):
         assert isinstance(outcome, Verdict)
-        assert outcome.raw_score == pytest.approx(model.reader.scorer.reference(ids), abs=TOLERANCE)
+        assert outcome.raw_score == pytest.approx(model.reference(ids), abs=TOLERANCE)
 
 
 def test_bfloat16_keeps_the_head_in_float32(checkpoint_folder: dict[tuple[str, str], Path]) -> None:
@@ -218,17 +221,17 @@ def test_a_forward_that_differs_from_the_reference_is_not_served(
     checkpoint_folder: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = load(checkpoint_folder["llama", "sequence_classification"], "sequence_classification")
-    backbone = model.reader.scorer.backbone
-    leaking = backbone.hidden_rows
+    backbone = model.packed.scorer.backbone
+    place = backbone.place
 
-    def one_segment(batch):  # type: ignore[no-untyped-def]  # as if the table had not been passed on
-        return leaking(
-            type(batch)(batch.input_ids_T, batch.position_ids_T, (0, batch.tokens), batch.reads_R, batch.reads_per_segment)
-        )
+    def leaking(batch, *args, **kwargs):  # type: ignore[no-untyped-def]  # as if the table had not been passed on
+        [*_, last] = batch.segments
+        whole = replace(batch.segments[0], end=last.end, subtree_end=last.end, length=last.end)
+        return place(replace(batch, segments=(whole,)), *args, **kwargs)
 
-    monkeypatch.setattr(backbone, "hidden_rows", one_segment)
+    monkeypatch.setattr(backbone, "place", leaking)
     with pytest.raises(ModelLoadError, match="not computed rightly when packed"):
-        model.scorer.check_against_reference()  # type: ignore[attr-defined]
+        model.packed.check_against_reference()
 
 
 def test_missing_parts_of_a_checkpoint(checkpoint_folder: dict[tuple[str, str], Path], tmp_path: Path) -> None:
@@ -244,21 +247,22 @@ def test_missing_parts_of_a_checkpoint(checkpoint_folder: dict[tuple[str, str], 
         with pytest.raises(ModelLoadError, match=told):
             load(folder, "sequence_classification")
     with pytest.raises(ModelLoadError, match="no folder here, and no hub id"):
-        load_model(ModelSettings(path="/nowhere/at/all"), ServerSettings())
+        load_local(ModelSettings(path="/nowhere/at/all"))
     with pytest.raises(ModelLoadError, match="embedded:arithmetic-classifier"):
-        load_model(ModelSettings(path="embedded:nothing"), ServerSettings())
+        load_local(ModelSettings(path="embedded:nothing"))
 
 
 def test_a_device_that_there_is_not(checkpoint_folder: dict[tuple[str, str], Path]) -> None:
-    with pytest.raises(ModelLoadError, match="device: 'cuda:77'"):
-        load(checkpoint_folder["llama", "sequence_classification"], "sequence_classification", device="cuda:77")
+    folder = checkpoint_folder["llama", "sequence_classification"]
+    with pytest.raises(ConfigError, match="devices: cuda:77 is asked for, and this machine shows"):
+        asyncio.run(open_model(ModelSettings(path=str(folder), devices="cuda:77"), ServerSettings(), Claims()))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_equals_the_reference_on_a_gpu(checkpoint_folder: dict[tuple[str, str], Path], architecture: str) -> None:
-    model = load(checkpoint_folder[architecture, "sequence_classification"], "sequence_classification", device="cuda:0")
+    model = load(checkpoint_folder[architecture, "sequence_classification"], "sequence_classification", devices="cuda:0")
     rows = encoded(model)
-    expected = [model.reader.scorer.reference(ids) for ids in rows]
+    expected = [model.reference(ids) for ids in rows]
     np.testing.assert_allclose(packed_scores(model, rows), expected, atol=TOLERANCE, rtol=TOLERANCE)

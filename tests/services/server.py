@@ -8,16 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from rm_grpc_server.config import ServerSettings
-from rm_grpc_server.models.packed import PackedBatch
-from rm_grpc_server.scoring.protocols import Outcome, ReplicaScorer
-from rm_grpc_server.serve import Model, running
+from rm_grpc_server.opening import Model
+from rm_grpc_server.serve import running
 from rm_grpc_server.transport.server import RewardServer
+
+
+class Servable(Protocol):
+    """What a server can be made of: a model that knows how it is served."""
+
+    def served(self, server: ServerSettings) -> Model:
+        """Ready for a server on the running event loop, its replicas not yet started."""
 
 
 class ServerThread:
@@ -25,20 +31,21 @@ class ServerThread:
 
     Attributes:
         address: where.
+        models: what it serves, with the pools of their replicas.
     """
 
-    def __init__(self, models: Sequence[Model], **settings: object) -> None:
+    def __init__(self, models: Sequence[Servable], **settings: object) -> None:
         self._models = models
         self._settings = ServerSettings.model_validate({"listen": "127.0.0.1:0", **settings})
         self._loop = asyncio.new_event_loop()
+        self.models: list[Model] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: RewardServer | None = None
         self.address = ""
 
     def __enter__(self) -> ServerThread:
         self._thread.start()
-        self._block = running(self._settings, self._models)
-        self._server = self.call(self._block.__aenter__())
+        self._server = self.call(self._enter())
         self.address = self._server.address
         return self
 
@@ -47,6 +54,14 @@ class ServerThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _enter(self) -> RewardServer:
+        models = [model.served(self._settings) for model in self._models]
+        for model in models:
+            await model.pool.start()
+        self.models = models
+        self._block = running(self._settings, models)
+        return await self._block.__aenter__()
 
     def drain(self, grace: float) -> None:
         """Begins to drain, as SIGTERM does, and waits for its end."""
@@ -84,45 +99,3 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.process.communicate(timeout=60)[1]
-
-
-class HeldScorer:
-    """Lets each batch wait until it is released, then scores it with `inner`.
-
-    Attributes:
-        started: set when a batch has begun.
-        release: set it to let batches go on.
-        batches: how many segments each batch had.
-    """
-
-    def __init__(self, inner: ReplicaScorer) -> None:
-        self._inner = inner
-        self.started = threading.Event()
-        self.release = threading.Event()
-        self.batches: list[int] = []
-
-    def forward(self, batch: PackedBatch) -> list[Outcome]:
-        """See the class."""
-        self.batches.append(len(batch.reads_per_segment))
-        self.started.set()
-        assert self.release.wait(timeout=60)
-        return self._inner.forward(batch)
-
-
-class FailingScorer:
-    """Fails on the batches that `fails` picks."""
-
-    def __init__(self, inner: ReplicaScorer, fails: Callable[[PackedBatch], bool]) -> None:
-        self._inner = inner
-        self._fails = fails
-
-    def forward(self, batch: PackedBatch) -> list[Outcome]:
-        """See the class."""
-        if self._fails(batch):
-            raise RuntimeError("the device is gone")
-        return self._inner.forward(batch)
-
-
-def with_scorer(model: Model, scorer: ReplicaScorer) -> Model:
-    """The model, scored by another scorer."""
-    return replace(model, scorer=scorer)

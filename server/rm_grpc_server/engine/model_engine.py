@@ -1,6 +1,7 @@
-"""One served model: text threads, queue, and the loop that feeds its replica.
+"""One served model: text threads, scheduler, and the replicas that score.
 
-Everything here runs on the event loop; text and forward passes run on their own threads and come back as awaited results.
+Everything here runs on the event loop; text runs on threads and forward passes in processes, and both come back as callbacks or
+awaited results. An entry is always in one place: with the text threads, in the scheduler, in a replica's flight, or over.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -25,20 +27,23 @@ from rm_grpc.types import (
     TokenizeResult,
 )
 from rm_grpc_server.engine.entry import Entry
-from rm_grpc_server.engine.queue import TokenBudgetQueue
-from rm_grpc_server.engine.replica import ThreadReplica
-from rm_grpc_server.models.packed import pack
+from rm_grpc_server.engine.messages import Stages
+from rm_grpc_server.engine.pool import Pool
+from rm_grpc_server.engine.scheduler import Scheduler
+from rm_grpc_server.engine.trace import Trace
 from rm_grpc_server.scoring.activation import activate
-from rm_grpc_server.scoring.protocols import BatchScorer, Outcome, Verdict
+from rm_grpc_server.scoring.positions import ReadPositions
+from rm_grpc_server.scoring.protocols import BatchOutcome, Verdict
 from rm_grpc_server.text.encoding import Encoding
 from rm_grpc_server.text.pipeline import Encoded, TextPipeline
 
 _LOG = logging.getLogger(__name__)
 _TEXT_CHUNK = 8
 """Items that one text job renders and encodes: enough to pay for the hop to the thread, few enough to spread."""
-
-
+_MOST_CRASHES = 2
+_SUSPECTS_REMEMBERED = 4096
 _STOPPED = errors.DrainingError("the server stopped before the item was scored", retry_delay=1.0)
+_DOWN = errors.UnavailableError("no replica of the model is up; they are being started again", retry_delay=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Reader:
     """How a model reads conversations: its text pipeline, and the positions that its scorer looks at."""
 
     text: TextPipeline
-    scorer: BatchScorer
+    positions: ReadPositions
 
 
 class ModelEngine:
@@ -54,12 +59,14 @@ class ModelEngine:
 
     Args:
         info: the model's description.
-        reader: its text pipeline and scorer.
-        replica: where batches are scored.
+        reader: its text side.
+        pool: its replicas, started.
         text_threads: shared by all models.
-        queue: bounded.
-        max_batch_tokens: most tokens of a batch.
-        clock: monotonic seconds.
+        scheduler: empty.
+        max_bytes: most bytes of items that wait.
+        recovery_seconds: how long accepted items wait for a replica when all are dead; new ones are refused meanwhile.
+        trace: told of each batch.
+        clock: monotonic seconds, the same as the replicas'.
     """
 
     def __init__(
@@ -67,65 +74,131 @@ class ModelEngine:
         *,
         info: ModelInfo,
         reader: Reader,
-        replica: ThreadReplica,
+        pool: Pool,
         text_threads: Executor,
-        queue: TokenBudgetQueue,
-        max_batch_tokens: int,
+        scheduler: Scheduler[Entry],
+        max_bytes: int = 2**30,
+        recovery_seconds: float = 20.0,
+        trace: Trace | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.info = info
+        self.on_health: Callable[[bool], None] = lambda _: None
+        """Told whenever the model becomes able or unable to score."""
         self._reader = reader
-        self._replica = replica
+        self._pool = pool
         self._text_threads = text_threads
-        self._queue = queue
-        self._max_batch_tokens = max_batch_tokens
+        self._scheduler = scheduler
+        self._max_bytes = max_bytes
+        self._recovery_seconds = recovery_seconds
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._trace = trace
         self._clock = clock
-        self._work = asyncio.Event()
         self._in_text = 0
+        self._bytes = 0
+        self._open: set[Entry] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._feeder = asyncio.create_task(self._feed(), name=f"feed-{info.name}")
+        self._timer: asyncio.TimerHandle | None = None
+        self._suspects: OrderedDict[bytes, int] = OrderedDict()
+        """How many replicas died on which ids, also when the items themselves are long over and were sent again."""
+        self._retries: list[list[Entry]] = []
+        """Halves of batches that failed."""
+        self._tokens_per_second = 0.0
+        self._was_healthy = True
+        pool.work_for(self)
 
-    def submit(self, items: Sequence[Item], options: ScoreOptions, *, timeout: float | None = None) -> list[Entry]:
+    @property
+    def is_healthy(self) -> bool:
+        """Whether a replica is up."""
+        return self._pool.alive > 0
+
+    @property
+    def fill(self) -> float:
+        """How full the queue is, from 0 to 1."""
+        return max(self._scheduler.fill, self._bytes / self._max_bytes)
+
+    def submit(
+        self,
+        items: Sequence[Item],
+        options: ScoreOptions,
+        *,
+        timeout: float | None = None,
+        stream: Hashable = None,
+        sizes: Sequence[int] = (),
+    ) -> list[Entry]:
         """Takes items in; each entry's future resolves to a score or an error, and never raises.
 
         Args:
             timeout: seconds that the whole call may take; an item's own timeout may be shorter.
+            stream: whose items they are; streams are served in turn.
+            sizes: bytes of each item.
         """
         loop, now = asyncio.get_running_loop(), self._clock()
-        entries = [Entry(item, options, loop.create_future(), _deadline(now, item.timeout, timeout), now) for item in items]
-        for entry in entries:
-            self._watch(entry, now)
-        room = max(0, self._queue.max_items - self._queue.items - self._in_text)
-        for entry in entries[room:]:
-            entry.resolve(errors.OverloadedError(f"{self._queue.max_items} items wait already", retry_delay=1.0))
-        for start in range(0, min(room, len(entries)), _TEXT_CHUNK):
-            chunk = entries[start : min(start + _TEXT_CHUNK, room)]
-            self._in_text += len(chunk)
+        entries = [
+            Entry(item, options, loop.create_future(), _deadline(now, item.timeout, timeout), now, stream, size)
+            for item, size in zip(items, sizes or [0] * len(items), strict=True)
+        ]
+        accepted = [entry for entry in entries if self._accept(entry, now)]
+        for start in range(0, len(accepted), _TEXT_CHUNK):
+            chunk = accepted[start : start + _TEXT_CHUNK]
             task = asyncio.create_task(self._prepare(chunk, options))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return entries
 
-    def _watch(self, entry: Entry, now: float) -> None:
-        """Ends an entry at its deadline wherever it is, and takes it out of the queue when it is done."""
+    def _accept(self, entry: Entry, now: float) -> bool:
+        """Takes an entry in, or gives it the error for which it cannot be."""
+        bounds = self._scheduler.bounds
+        if not self.is_healthy:
+            entry.resolve(_DOWN)
+            return False
+        if self._scheduler.items + self._in_text >= bounds.items or (
+            self._bytes and self._bytes + entry.size > self._max_bytes
+        ):
+            told = f"{self._scheduler.items + self._in_text} items of {self._bytes} bytes wait already"
+            entry.resolve(errors.OverloadedError(told, retry_delay=self._retry_delay()))
+            return False
+        self._in_text += 1
+        self._bytes += entry.size
+        self._open.add(entry)
+        entry.future.add_done_callback(lambda _: self._over(entry))
         if entry.deadline is not None:
             late = errors.DeadlineExceededError("the item's time ran out before it was scored")
             timer = asyncio.get_running_loop().call_later(max(0.0, entry.deadline - now), entry.resolve, late)
             entry.future.add_done_callback(lambda _: timer.cancel())
-        entry.future.add_done_callback(lambda _: self._queue.discard(entry))
+        return True
+
+    def _over(self, entry: Entry) -> None:
+        self._bytes -= entry.size
+        self._open.discard(entry)
+        self._scheduler.discard(entry)
+
+    def _retry_delay(self) -> float:
+        """Seconds in which about half of what waits is scored, as far as that can be told."""
+        if not self._tokens_per_second:
+            return 1.0
+        return min(30.0, max(0.05, 0.5 * self._scheduler.tokens / self._tokens_per_second))
 
     async def tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
         """What the model would read for each item, and the error that scoring would give."""
         return await asyncio.get_running_loop().run_in_executor(self._text_threads, self._tokenize, items, options)
 
     async def close(self) -> None:
-        """Ends the engine; whatever is still on its way gets an error."""
-        self._feeder.cancel()
-        _resolve_all(self._queue.take_all(), _STOPPED)
+        """Ends the engine and its replicas; whatever is still on its way gets an error."""
+        for entry in list(self._open):
+            entry.resolve(_STOPPED)
+        for timer in (self._timer, self._giving_up):
+            if timer is not None:
+                timer.cancel()
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(self._feeder, *self._tasks, return_exceptions=True)
-        self._replica.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for place in self._pool.places:
+            _LOG.info(
+                "%s: replica %d computed %.1f s, and was idle for %.2f s while work waited",
+                *(self.info.name, place.number, place.busy_seconds, place.idle_seconds),
+            )
+        await self._pool.close()
 
     # --- text ---------------------------------------------------------------------------------------------------------
 
@@ -142,12 +215,13 @@ class ModelEngine:
             _resolve_all(chunk, errors.InternalError(f"the text pipeline failed: {error!r}"))
         finally:
             self._in_text -= len(chunk)
+        self._dispatch()
 
     def _encode(self, chunk: list[Entry], options: ScoreOptions) -> list[Encoded]:
         started = self._clock()
         for entry in chunk:
             entry.text_started = started
-        wanted = [None if entry.future.done() or entry.is_expired(started) else entry.item for entry in chunk]
+        wanted = [None if entry.is_over(started) else entry.item for entry in chunk]
         encoded = iter(self._encode_items([item for item in wanted if item is not None], options))
         late = errors.DeadlineExceededError("the item's time ran out before it was read")
         return [late if item is None else next(encoded) for item in wanted]
@@ -170,12 +244,14 @@ class ModelEngine:
             return
         entry.encoding = outcome
         entry.queued = self._clock()
-        try:
-            self._queue.put(entry)
-        except errors.OverloadedError as error:
-            entry.resolve(error)
+        entry.crashes = self._suspects.get(outcome.ids.tobytes(), 0) if self._suspects else 0
+        if entry.crashes >= _MOST_CRASHES:
+            entry.resolve(_quarantined(entry.crashes))
         else:
-            self._work.set()
+            try:
+                self._scheduler.put(entry, retry_delay=self._retry_delay())
+            except errors.OverloadedError as error:
+                entry.resolve(error)
 
     def _tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
         outcomes = self._encode_items(list(items), options)
@@ -184,7 +260,8 @@ class ModelEngine:
             TokenizeResult(
                 id=item.id,
                 tokenization=self._tokenization(
-                    item, outcome if isinstance(outcome, Encoding) else self._encode_items([item], lenient)[0]
+                    item,
+                    self._encode_items([item], lenient)[0] if isinstance(outcome, errors.RewardError) else outcome,
                 ),
                 error=outcome if isinstance(outcome, errors.RewardError) else None,
             )
@@ -202,56 +279,106 @@ class ModelEngine:
             control_tokens_in_content=text.control_tokens_in(item),
             foreign_markers_in_content=text.foreign_markers_in(item),
             truncated=encoded.truncated,
-            read_positions=self._reader.scorer.reads(encoded.ids),
+            read_positions=self._reader.positions(encoded.ids),
         )
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 
-    async def _feed(self) -> None:
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._queue.items:
-                await self._score(self._queue.take_batch(self._max_batch_tokens))
+    def _dispatch(self) -> None:
+        """Gives batches to replicas that have room, for as long as there are any."""
+        while (place := self._pool.place_with_room()) is not None:
+            batch = self._next_batch(is_idle=place.is_idle)
+            if not batch:
+                break
+            self._pool.send(place, batch)
+        wake = self._scheduler.wake_at()
+        if place is not None and wake is not None and self._timer is None:
+            delay = max(0.001, wake - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
-    async def _score(self, batch: list[Entry]) -> None:
-        if not batch:
+    def _next_batch(self, *, is_idle: bool) -> list[Entry]:
+        while self._retries:
+            if batch := [entry for entry in self._retries.pop() if not entry.future.done()]:
+                return batch
+        return self._scheduler.take(self._clock(), is_idle=is_idle)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    def scored(self, entries: Sequence[Entry], result: BatchOutcome, stages: Stages) -> None:
+        """See `Employer`."""
+        for entry, outcome, shared in zip(entries, result.outcomes, result.shared_tokens, strict=True):
+            if entry.crashes:
+                self._suspects.pop(entry.ids.tobytes(), None)
+            entry.resolve(self._score(entry, outcome, shared, stages) if isinstance(outcome, Verdict) else outcome)
+        rate = sum(len(entry.ids) for entry in entries) / max(1e-6, stages.ended - stages.started)
+        self._tokens_per_second = 0.9 * self._tokens_per_second + 0.1 * rate if self._tokens_per_second else rate
+        if self._trace is not None:
+            self._trace.batch(self.info.name, entries, result, stages)
+
+    def failed(self, entries: Sequence[Entry], message: str, *, out_of_memory: bool) -> None:
+        """See `Employer`. A batch is split and tried again, until the entry at fault is alone."""
+        if len(entries) == 1:
+            told = f"the device has not enough memory for {len(entries[0].ids)} tokens: {message}" if out_of_memory else message
+            entries[0].resolve(errors.ScorerFailedError(f"the forward pass failed: {told}"))
             return
-        started = self._clock()
-        try:
-            ids = [entry.encoding.ids for entry in batch if entry.encoding is not None]
-            packed = pack(ids, [self._reader.scorer.reads(one) for one in ids])
-            outcomes = await self._replica.forward(packed)
-            seconds = self._clock() - started
-            for entry, outcome in zip(batch, outcomes, strict=True):
-                entry.resolve(self._scored(entry, outcome, started, seconds))
-        except asyncio.CancelledError:
-            _resolve_all(batch, _STOPPED)
-            raise
-        except BaseException as error:  # noqa: BLE001 - these items must have an outcome, and the next ones a running engine
-            _LOG.exception("a forward pass of %s failed", self.info.name)
-            _resolve_all(batch, errors.ScorerFailedError(f"the forward pass failed: {error!r}"))
+        _LOG.warning("%s: a batch of %d is split after a failure: %s", self.info.name, len(entries), message)
+        waiting = [entry for entry in entries if not entry.future.done()]
+        half = (len(waiting) + 1) // 2
+        self._retries += [part for part in (waiting[:half], waiting[half:]) if part]
 
-    def _scored(self, entry: Entry, outcome: Outcome, started: float, seconds: float) -> Score | errors.RewardError:
-        if not isinstance(outcome, Verdict) or entry.encoding is None:
-            return outcome if isinstance(outcome, errors.RewardError) else errors.InternalError("scored without an encoding")
+    def lost(self, suspects: Sequence[Entry], others: Sequence[Entry]) -> None:
+        """See `Employer`. Suspects are tried again alone; one that is there when a second replica dies is not tried again."""
+        for entry in suspects:
+            key = entry.ids.tobytes()
+            self._suspects[key] = entry.crashes = self._suspects.pop(key, 0) + 1
+            if len(self._suspects) > _SUSPECTS_REMEMBERED:
+                self._suspects.popitem(last=False)
+            if entry.crashes >= _MOST_CRASHES:
+                entry.resolve(_quarantined(entry.crashes))
+        self._scheduler.put_back([entry for entry in (*suspects, *others) if not entry.future.done()])
+
+    def changed(self) -> None:
+        """See `Employer`."""
+        if self.is_healthy != self._was_healthy:
+            self._was_healthy = self.is_healthy
+            self.on_health(self.is_healthy)
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+            if not self.is_healthy:
+                self._giving_up = asyncio.get_running_loop().call_later(self._recovery_seconds, self._give_up)
+        self._dispatch()
+
+    def _give_up(self) -> None:
+        if not self.is_healthy:
+            _resolve_all(list(self._open), _DOWN)
+
+    def _score(self, entry: Entry, verdict: Verdict, shared_tokens: int, stages: Stages) -> Score:
+        encoding = entry.encoding
+        assert isinstance(encoding, Encoding)
         return Score(
-            score=activate(outcome.raw_score, entry.options.activation),
-            raw_score=outcome.raw_score,
+            score=activate(verdict.raw_score, entry.options.activation),
+            raw_score=verdict.raw_score,
             model_digest=self.info.model_digest,
-            token_count=entry.tokens,
+            token_count=len(encoding.ids),
             activation=entry.options.activation,
-            truncated=entry.encoding.truncated,
-            attributes=outcome.attributes,
-            steps=outcome.steps,
+            truncated=encoding.truncated,
+            shared_prefix_tokens=shared_tokens,
+            attributes=verdict.attributes,
+            steps=verdict.steps,
             timing=Timing(
                 text_queue=entry.text_started - entry.accepted,
-                render=entry.encoding.render_seconds,
-                encode=entry.encoding.encode_seconds,
-                queue=started - entry.queued,
-                forward=seconds,
+                render=encoding.render_seconds,
+                encode=encoding.encode_seconds,
+                queue=max(0.0, stages.started - entry.queued),
+                forward=stages.ended - stages.started,
             ),
         )
+
+
+def _quarantined(crashes: int) -> errors.QuarantinedError:
+    return errors.QuarantinedError(f"{crashes} replicas died while they computed this item, and it is not tried again")
 
 
 def _resolve_all(entries: Iterable[Entry], error: errors.RewardError) -> None:

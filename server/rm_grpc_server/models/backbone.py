@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,14 +13,28 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from transformers.utils import logging as transformers_logging
 
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.models.attention import PACKED, register
+from rm_grpc_server.models.attention import PACKED, Attending, Keys, attending, register
 from rm_grpc_server.models.checkpoint import Checkpoint
 from rm_grpc_server.models.packed import PackedBatch
+from rm_grpc_server.models.unread import LastLayer
 
 AUTO_CLASSES = {"sequence_classification": AutoModelForSequenceClassification, "causal_lm": AutoModelForCausalLM}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_ROOM = 1.1
+"""How much free memory a device must have, as a multiple of the weights."""
 _WINDOWED_AND_TESTED = {"gemma2", "llama", "mistral", "qwen2", "qwen3"}
 """Model types whose sliding windows are known to reach the attention function; the tests hold each to its reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedBatch:
+    """A batch whose tensors are on the device, or on their way there."""
+
+    batch: PackedBatch
+    input_ids_T: Tensor
+    position_ids_T: Tensor
+    attending: Attending
 
 
 class Backbone:
@@ -37,18 +52,35 @@ class Backbone:
         self.device = model.device
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
+        self._reads_only = LastLayer.install(self.decoder)
+        config = model.config.get_text_config()
+        softcap = getattr(config, "attn_logit_softcapping", None)
+        self._varlen = self.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16) and not softcap
+
+    def place(self, batch: PackedBatch, stored: Sequence[Sequence[Keys]] = (), *, keep: bool = False) -> PlacedBatch:
+        """Copies a batch to the device; from pinned memory where that is a GPU, so that nobody waits for the copy.
+
+        Args:
+            stored, keep: as for `attending`.
+        """
+        ids_T, positions_T = (self._to_device(torch.from_numpy(array)) for array in (batch.input_ids_T, batch.position_ids_T))
+        return PlacedBatch(batch, ids_T, positions_T, attending(batch, varlen=self._varlen, stored=stored, keep=keep))
 
     @torch.inference_mode()
-    def hidden_rows(self, batch: PackedBatch) -> Tensor:
-        """Hidden states after the last norm at the positions that the batch reads, [rows, hidden]."""
-        output = self.decoder(
-            input_ids=torch.from_numpy(batch.input_ids_T)[None].to(self.device),
-            position_ids=torch.from_numpy(batch.position_ids_T)[None].to(self.device),
+    def hidden_rows(self, placed: PlacedBatch) -> Tensor:
+        """Hidden states after the last norm at the rows that the batch reads, `read_rows_U`: [unique rows, hidden]."""
+        hidden: Tensor = self.decoder(
+            input_ids=placed.input_ids_T[None],
+            position_ids=placed.position_ids_T[None],
             use_cache=False,
-            cu_seqlens=batch.cu_seqlens,
-        )
-        rows: Tensor = output.last_hidden_state[0, torch.from_numpy(batch.reads_R).to(self.device)]
-        return rows
+            attending=placed.attending,
+        ).last_hidden_state[0]
+        return hidden if self._reads_only else hidden[placed.attending.read_rows.on(hidden.device)]
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
 
     @contextmanager
     def plain_attention(self) -> Iterator[PreTrainedModel]:
@@ -61,19 +93,20 @@ class Backbone:
             self.model.set_attn_implementation(PACKED)
 
 
-def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, device: str, **config: Any) -> Backbone:
+def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, devices: Sequence[str], **config: Any) -> Backbone:
     """Loads a checkpoint with the head that its kind reads.
 
     Args:
         head: a key of `AUTO_CLASSES`.
         dtype: auto (the checkpoint's), float32, bfloat16 or float16.
-        device: auto, cpu, cuda:0 ...
+        devices: cpu, or GPUs of this process; over several the layers are spread in their order.
 
     Raises:
         ModelLoadError: weights are missing in the file (a head among them would be random), do not fit, or the architecture
             cannot be packed.
     """
     _refuse_unpackable(checkpoint)
+    _refuse_too_small(checkpoint, dtype, devices)
     register()
     transformers_logging.disable_progress_bar()
     try:
@@ -83,6 +116,7 @@ def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, device: str,
             output_loading_info=True,
             local_files_only=True,
             use_safetensors=True,
+            **({"device_map": "auto"} if len(devices) > 1 else {}),
             **config,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
@@ -94,31 +128,28 @@ def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, device: str,
             f"{checkpoint.source}: {fault}. Served as {head} those weights would be random and every score meaningless; "
             "is this the right scorer.kind for it?"
         )
-    target = resolve_device(device)
     try:
-        model = model.to(target).eval()
+        model = (model.to(torch.device(devices[0])) if len(devices) == 1 else model).eval()
         model.set_attn_implementation(PACKED)
-    except (RuntimeError, ValueError) as error:
-        raise ModelLoadError(f"{checkpoint.source}: cannot run on {target}: {error}") from error
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ModelLoadError(f"{checkpoint.source}: cannot run on {', '.join(devices)}: {error}") from error
     unread = sorted(info["unexpected_keys"])
     notes = (f"weights in the file that nothing reads: {', '.join(unread[:5])}",) if unread else ()
     return Backbone(model, notes)
 
 
-def resolve_device(device: str) -> torch.device:
-    """The device that a setting means.
-
-    Raises:
-        ModelLoadError: there is no such device.
-    """
-    if device == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelLoadError(f"device: {device!r} cannot be used: {error}") from error
-    return resolved
+def _refuse_too_small(checkpoint: Checkpoint, dtype: str, devices: Sequence[str]) -> None:
+    """Refuses GPUs that have not enough free memory for the weights, because they are too small or somebody works on them."""
+    if devices[0] == "cpu":
+        return
+    needed = checkpoint.weight_bytes(_ITEM_SIZES.get(dtype))
+    free, total = (sum(sizes) for sizes in zip(*(torch.cuda.mem_get_info(device) for device in devices), strict=True))
+    if needed * _ROOM > free:
+        raise ModelLoadError(
+            f"devices: the weights of {checkpoint.source} take {needed / 2**30:.1f} GiB and need some room beside them; "
+            f"{', '.join(devices)} have {free / 2**30:.1f} of {total / 2**30:.1f} GiB free. They are too small, or "
+            "another process uses them; choose others with devices"
+        )
 
 
 def _refuse_unpackable(checkpoint: Checkpoint) -> None:

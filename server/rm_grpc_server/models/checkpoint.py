@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -12,12 +13,14 @@ from typing import Any
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors import safe_open
 
 from rm_grpc_server.errors import ModelLoadError
 
 _EMBEDDED = "embedded:"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = ("*.json", "*.safetensors", "*.jinja")
+_STORED_SIZES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,6 +57,16 @@ class Checkpoint:
         """Most tokens that the positions of the model reach."""
         length = self.text_config.get("max_position_embeddings")
         return int(length) if length else None
+
+    def weight_bytes(self, item_size: int | None = None) -> int:
+        """Bytes of all weights; with items of the size given, or as they are stored."""
+        total = 0
+        for path in self.weight_files:
+            with safe_open(path, framework="np") as file:
+                for name in file.keys():  # noqa: SIM118 - it is no mapping
+                    tensor = file.get_slice(name)
+                    total += math.prod(tensor.get_shape()) * (item_size or _STORED_SIZES.get(tensor.get_dtype(), 4))
+        return total
 
     def digest(self) -> str:
         """SHA-256 over config and weight files. A file of the hub's cache is known by its name there, others are read."""

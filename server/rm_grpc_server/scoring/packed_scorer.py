@@ -3,51 +3,127 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rm_grpc.errors import ScoreNotFiniteError
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.models.packed import PackedBatch, pack
-from rm_grpc_server.scoring.protocols import BatchScorer, Outcome
+from rm_grpc_server.models.backbone import PlacedBatch
+from rm_grpc_server.models.packed import FixedShape, pack
+from rm_grpc_server.models.prefix_store import PrefixStore
+from rm_grpc_server.models.streams import Mark, Streams
+from rm_grpc_server.scoring.packing import Packing
+from rm_grpc_server.scoring.protocols import BatchOutcome, BatchScorer, Outcome, ScorerDescription, Verdict
 from rm_grpc_server.text.encoding import TokenArray
 
-_CORES = torch.get_num_threads()
-"""What torch would take: the cores that this process may use, or OMP_NUM_THREADS."""
+_PROBE_SHARED = 20
 _PROBE_LENGTHS = (7, 19, 3, 12)
 _TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
 
 
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    placed: PlacedBatch
+    copied: Mark
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    prepared: _Prepared
+    values_UV: Tensor
+    there: Mark
+
+
 class PackedScorer:
-    """A scorer as a replica runs it."""
+    """A scorer as a replica runs it; see `ReplicaScorer`."""
 
-    def __init__(self, scorer: BatchScorer, *, torch_threads: int = 0) -> None:
+    def __init__(self, scorer: BatchScorer, packing: Packing = Packing()) -> None:  # noqa: B008 - frozen
         self.scorer = scorer
-        if scorer.backbone.device.type == "cpu":
-            # Two threads of one forward wait for each other at every operation; where text, transport or a client take a core
-            # meanwhile, one thread fewer is faster.
-            torch.set_num_threads(torch_threads or max(1, _CORES - 1))
+        self._packing = packing
+        self._streams = Streams(scorer.backbone.device)
+        self._store = PrefixStore(packing.stored_prefix_bytes) if packing.stored_prefix_bytes else None
+        backbone = scorer.backbone
+        self.description = ScorerDescription(
+            kind=scorer.kind,
+            positions=scorer.positions,
+            dtype=backbone.dtype,
+            device=str(backbone.device),
+            vocabulary_size=backbone.vocabulary_size,
+            settings=scorer.settings,
+            attribute_names=scorer.attribute_names,
+            notes=backbone.notes,
+        )
 
-    def forward(self, batch: PackedBatch) -> list[Outcome]:
-        """One outcome a segment; a score that is not finite is that segment's error."""
+    def prepare(self, conversations: Sequence[TokenArray], /) -> _Prepared:
+        """Packs a batch and begins its copy to the device."""
+        reads = [self.scorer.positions(ids) for ids in conversations]
+        fixed = self._packing.fixed_tokens
+        shape = FixedShape.of(max(len(ids) for ids in conversations), fixed) if fixed else None
+        found = self._store.find(conversations, [places[0] for places in reads]) if self._store else None
+        stored = found.prefixes if found else ()
+        batch = pack(conversations, reads, share=self._packing.share, stored=stored, fixed=shape)
+        with torch.inference_mode(), self._streams.copy_in():
+            keys = found.keys if found else ()
+            placed = self.scorer.backbone.place(batch, keys, keep=self._store is not None)
+            return _Prepared(placed, self._streams.mark())
+
+    def launch(self, prepared: _Prepared, /) -> _Launched:
+        """The forward pass.
+
+        Raises:
+            MemoryError: the device has not enough memory for this batch.
+        """
+        try:
+            return self._launch(prepared)
+        except torch.OutOfMemoryError as error:
+            told = str(error)
+        torch.cuda.empty_cache()
+        raise MemoryError(told)
+
+    def _launch(self, prepared: _Prepared) -> _Launched:
+        streams, placed = self._streams, prepared.placed
         with torch.inference_mode():
-            rows = self.scorer.backbone.hidden_rows(batch)
-            verdicts = self.scorer.verdicts(rows, batch.reads_per_segment)
-        return [
-            verdict
-            if math.isfinite(verdict.raw_score)
-            else ScoreNotFiniteError(f"the model gave {verdict.raw_score}; its weights or this input overflow {self._dtype}")
-            for verdict in verdicts
-        ]
+            with streams.compute():
+                prepared.copied.hold_back()
+                streams.lend(placed.input_ids_T)
+                streams.lend(placed.position_ids_T)
+                values_UV = self.scorer.head(self.scorer.backbone.hidden_rows(placed))
+                if self._store is not None:
+                    self._store.keep(placed.batch, placed.attending.kept)
+                computed = streams.mark()
+            with streams.copy_out():
+                computed.hold_back()
+                return _Launched(prepared, streams.to_host(values_UV), streams.mark())
 
-    @property
-    def _dtype(self) -> str:
-        return self.scorer.backbone.dtype
+    def finish(self, launched: _Launched, /) -> BatchOutcome:
+        """Waits for the values and reads them; a score that is not finite is that conversation's error."""
+        launched.there.reached()
+        batch = launched.prepared.placed.batch
+        values_RV = launched.values_UV[torch.from_numpy(batch.reads_R)]
+        verdicts = self.scorer.verdicts(values_RV, batch.reads_per_conversation)
+        return BatchOutcome([self._finite(verdict) for verdict in verdicts], batch.shared_tokens, batch.tokens)
+
+    def score(self, conversations: Sequence[TokenArray]) -> list[Outcome]:
+        """One outcome a conversation; all three stages in turn."""
+        return list(self.finish(self.launch(self.prepare(conversations))).outcomes)
+
+    def _finite(self, verdict: Verdict) -> Outcome:
+        if math.isfinite(verdict.raw_score):
+            return verdict
+        return ScoreNotFiniteError(
+            f"the model gave {verdict.raw_score}; its weights or this input overflow {self.scorer.backbone.dtype}"
+        )
 
     def check_against_reference(self) -> float:
         """Scores a few random conversations packed together and through the whole Transformers model one at a time.
+
+        Two pairs of them begin alike, so that the sharing is checked too. Where shapes are fixed they are scored as they
+        would be.
 
         Returns:
             The largest difference, relative to the spread of hidden states where that is above 1.
@@ -55,27 +131,30 @@ class PackedScorer:
         Raises:
             ModelLoadError: the numbers differ by more than rounding: this architecture is not computed rightly when packed.
         """
-        probes = _probes(self.scorer.backbone.vocabulary_size, self.scorer.backbone.model.config)
-        packed = self.forward(pack(probes, [self.scorer.reads(ids) for ids in probes]))
+        backbone = self.scorer.backbone
+        probes = probe_conversations(backbone.vocabulary_size, backbone.model.config)
         worst = 0.0
-        for ids, outcome in zip(probes, packed, strict=True):
+        fits = not self._packing.fixed_tokens or sum(len(ids) for ids in probes) < self._packing.fixed_tokens
+        outcomes = self.score(probes) if fits else [outcome for ids in probes for outcome in self.score([ids])]
+        for ids, outcome in zip(probes, outcomes, strict=True):
             expected = self.scorer.reference(ids)
             if isinstance(outcome, ScoreNotFiniteError) or not math.isfinite(expected):
-                raise ModelLoadError(f"scores of a random probe are not finite in {self._dtype}; try another dtype")
+                raise ModelLoadError(f"scores of a random probe are not finite in {backbone.dtype}; try another dtype")
             assert not isinstance(outcome, Exception)
             worst = max(worst, abs(outcome.raw_score - expected) / max(1.0, abs(expected)))
-        if worst > _TOLERANCE[self._dtype]:
+        if worst > _TOLERANCE[backbone.dtype]:
             raise ModelLoadError(
-                f"packed scores differ from Transformers' own by {worst:.2g} in {self._dtype}: this architecture "
-                f"({type(self.scorer.backbone.model).__name__}) is not computed rightly when packed, and is not served"
+                f"packed scores differ from Transformers' own by {worst:.2g} in {backbone.dtype}: this architecture "
+                f"({type(backbone.model).__name__}) is not computed rightly when packed, and is not served"
             )
         return worst
 
 
-def _probes(vocabulary_size: int, config: object) -> list[TokenArray]:
-    """Random ids below the special ones, never the padding token."""
+def probe_conversations(vocabulary_size: int, config: object = None) -> list[TokenArray]:
+    """Random ids, never the padding token: each of a few lengths alone, and behind a beginning that they share."""
     generator = np.random.default_rng(0)
     pad_id = getattr(config, "pad_token_id", None)
-    flat = generator.integers(0, vocabulary_size, sum(_PROBE_LENGTHS), dtype=np.int32)
+    flat = generator.integers(0, vocabulary_size, sum(_PROBE_LENGTHS) + _PROBE_SHARED, dtype=np.int32)
     flat[flat == pad_id] = (int(pad_id) + 1) % vocabulary_size if pad_id is not None else 0
-    return [array.copy() for array in np.split(flat, list(accumulate(_PROBE_LENGTHS))[:-1])]
+    *tails, shared = np.split(flat, list(accumulate(_PROBE_LENGTHS)))
+    return [tail.copy() for tail in tails] + [np.concatenate([shared, tail]) for tail in tails]

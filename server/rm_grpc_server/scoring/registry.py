@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import cast
 
@@ -16,8 +17,8 @@ FACTORIES = {
 }
 
 
-def load_scorer(checkpoint: Checkpoint, settings: ModelSettings) -> BatchScorer:
-    """Loads a checkpoint as the kind that its settings name, or that its architecture implies.
+def load_scorer(checkpoint: Checkpoint, settings: ModelSettings, *, devices: Sequence[str]) -> BatchScorer:
+    """Loads a checkpoint as the kind that its settings name, or that its architecture implies, over one device or several.
 
     Raises:
         ConfigError: no such kind, or none can be implied.
@@ -28,7 +29,7 @@ def load_scorer(checkpoint: Checkpoint, settings: ModelSettings) -> BatchScorer:
         raise ConfigError(f"scorer.kind: there is no kind {kind!r}; there are {', '.join(sorted(FACTORIES))}")
     module, _, name = FACTORIES[kind].partition(":")
     factory = getattr(import_module(module), name)
-    return cast("BatchScorer", factory.load(checkpoint, settings.scorer.options, dtype=settings.dtype, device=settings.device))
+    return cast("BatchScorer", factory.load(checkpoint, settings.scorer.options, dtype=settings.dtype, devices=devices))
 
 
 def implied_kind(checkpoint: Checkpoint) -> str:

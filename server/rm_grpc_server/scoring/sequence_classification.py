@@ -18,6 +18,7 @@ from rm_grpc_server.config import Settings, parse
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.backbone import Backbone, load_backbone
 from rm_grpc_server.models.checkpoint import Checkpoint
+from rm_grpc_server.scoring.positions import LastToken, ReadPositions
 from rm_grpc_server.scoring.protocols import Verdict
 from rm_grpc_server.text.encoding import TokenArray
 
@@ -43,13 +44,16 @@ class SequenceClassification:
     def __init__(self, backbone: Backbone, head: torch.nn.Linear, options: Options) -> None:
         self.backbone = backbone
         self.settings: Mapping[str, Any] = {"kind": KIND, **options.model_dump()}
-        self._options = options
-        self._weight_H = head.weight[0].detach().float()
-        self._bias = float(head.bias[0].float()) if head.bias is not None else 0.0
-        self._pad_id: int | None = backbone.model.config.get_text_config().pad_token_id
+        self._reads_padding_too = options.pooling == "last_token"
+        pad_id: int | None = backbone.model.config.get_text_config().pad_token_id
+        self.positions: ReadPositions = LastToken(None if self._reads_padding_too else pad_id)
+        self._weight_VH = head.weight.detach().float()
+        self._bias_V = head.bias.detach().float() if head.bias is not None else None
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, device: str) -> SequenceClassification:
+    def load(
+        cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, devices: Sequence[str]
+    ) -> SequenceClassification:
         """Loads a checkpoint.
 
         Raises:
@@ -57,7 +61,7 @@ class SequenceClassification:
             ConfigError: options that the kind does not have.
         """
         parsed = parse(Options, options, "scorer")
-        backbone = load_backbone(checkpoint, head="sequence_classification", dtype=dtype, device=device)
+        backbone = load_backbone(checkpoint, head="sequence_classification", dtype=dtype, devices=devices)
         head = getattr(backbone.model, "score", None)
         if not isinstance(head, torch.nn.Linear):
             raise ModelLoadError(f"{checkpoint.source}: {type(backbone.model).__name__} has no linear head named score")
@@ -65,25 +69,20 @@ class SequenceClassification:
             raise ModelLoadError(f"{checkpoint.source}: the head has {head.out_features} outputs, this kind reads one")
         return cls(backbone, head, parsed)
 
-    def reads(self, ids: TokenArray) -> tuple[int, ...]:
-        """The last token."""
-        last = len(ids) - 1
-        if self._options.pooling == "last_non_pad":
-            while last > 0 and ids[last] == self._pad_id:
-                last -= 1
-        return (last,)
+    def head(self, rows_RH: Tensor, /) -> Tensor:
+        """The head's one output, [rows, 1]."""
+        return torch.nn.functional.linear(rows_RH.float(), self._weight_VH, self._bias_V)
 
-    def verdicts(self, rows_RH: Tensor, _rows_per_conversation: Sequence[int], /) -> list[Verdict]:
-        """One row a conversation, times the head."""
-        scores = (rows_RH.float() @ self._weight_H + self._bias).tolist()
-        return [Verdict(score) for score in scores]
+    def verdicts(self, values_RV: Tensor, _rows_per_conversation: Sequence[int], /) -> list[Verdict]:
+        """One row a conversation."""
+        return [Verdict(score) for score in values_RV[:, 0].tolist()]
 
     def reference(self, ids: TokenArray) -> float:
         """The card's snippet: logits[0][0] of the whole model on one conversation."""
         with self.backbone.plain_attention() as model:
             config = model.config.get_text_config()
             pad_id = config.pad_token_id
-            config.pad_token_id = pad_id if self._options.pooling == "last_non_pad" else None
+            config.pad_token_id = None if self._reads_padding_too else pad_id
             try:
                 logits = model(input_ids=torch.from_numpy(ids[None].astype("int64")).to(self.backbone.device)).logits
             finally:

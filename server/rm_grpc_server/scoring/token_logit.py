@@ -17,6 +17,7 @@ from rm_grpc_server.config import Settings, parse
 from rm_grpc_server.errors import ConfigError, ModelLoadError
 from rm_grpc_server.models.backbone import Backbone, load_backbone
 from rm_grpc_server.models.checkpoint import Checkpoint
+from rm_grpc_server.scoring.positions import LastToken, ReadPositions
 from rm_grpc_server.scoring.protocols import Verdict
 from rm_grpc_server.text.encoding import TokenArray
 
@@ -41,6 +42,8 @@ class TokenLogit:
 
     kind = KIND
     attribute_names: tuple[str, ...] = ()
+    positions: ReadPositions = LastToken()
+    """The last token, whose logits are those of the next."""
 
     def __init__(self, backbone: Backbone, options: Options) -> None:
         head = backbone.model.get_output_embeddings()
@@ -51,18 +54,18 @@ class TokenLogit:
             raise ConfigError(f"scorer.token_ids: {wrong} are no ids of this vocabulary of {rows}")
         self.backbone = backbone
         self.settings: Mapping[str, Any] = {"kind": KIND, **options.model_dump()}
-        self._ids = torch.tensor(options.token_ids, device=backbone.device)
+        self._ids = torch.tensor(options.token_ids, device=head.weight.device)
         self._rows_KH = head.weight[self._ids].detach().float()
         bias = getattr(head, "bias", None)
         self._bias_K = bias[self._ids].detach().float() if bias is not None else torch.zeros_like(self._rows_KH[:, 0])
-        self._weights_K = torch.tensor(options.weights or (1.0,) * len(self._ids), device=backbone.device)
+        self._weights_K = torch.tensor(options.weights or (1.0,) * len(self._ids), device=head.weight.device)
         config = backbone.model.config.get_text_config()
         # Gemma 2 bounds its logits; Cohere and Granite scale theirs.
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self._scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, device: str) -> TokenLogit:
+    def load(cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, devices: Sequence[str]) -> TokenLogit:
         """Loads a checkpoint.
 
         Raises:
@@ -70,16 +73,16 @@ class TokenLogit:
             ConfigError: options that the kind does not have, or ids outside the vocabulary.
         """
         parsed = parse(Options, options, "scorer")
-        return cls(load_backbone(checkpoint, head="causal_lm", dtype=dtype, device=device), parsed)
+        return cls(load_backbone(checkpoint, head="causal_lm", dtype=dtype, devices=devices), parsed)
 
-    def reads(self, ids: TokenArray) -> tuple[int, ...]:
-        """The last token, whose logits are those of the next."""
-        return (len(ids) - 1,)
+    def head(self, rows_RH: Tensor, /) -> Tensor:
+        """The weighted sum of the logits that are asked for, [rows, 1]."""
+        logits_RK = self._transformed(torch.nn.functional.linear(rows_RH.float(), self._rows_KH, self._bias_K))
+        return logits_RK @ self._weights_K[:, None]
 
-    def verdicts(self, rows_RH: Tensor, _rows_per_conversation: Sequence[int], /) -> list[Verdict]:
-        """One row a conversation, times the rows of the head that are asked for."""
-        logits_RK = self._transformed(rows_RH.float() @ self._rows_KH.T + self._bias_K)
-        return [Verdict(score) for score in (logits_RK @ self._weights_K).tolist()]
+    def verdicts(self, values_RV: Tensor, _rows_per_conversation: Sequence[int], /) -> list[Verdict]:
+        """One row a conversation."""
+        return [Verdict(score) for score in values_RV[:, 0].tolist()]
 
     def reference(self, ids: TokenArray) -> float:
         """The card's snippet: raw logits of the whole model at the last position of one conversation."""

@@ -24,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 _MOST_RESULTS_PER_MESSAGE = 256
 _RESULT_ID_BYTES = 500_000
 """Ids are the caller's and may be long; results are small beside them."""
+_ROOMY = 0.5
+"""How full the engine's queue may be for a window to grow again."""
 _COMPLETION = (reward_service_pb2.ORDERING_UNSPECIFIED, reward_service_pb2.ORDERING_COMPLETION)
 
 
@@ -58,6 +60,9 @@ class ScoreStream:
         self._limits = limits
         self._drain = drain
         self._write = write
+        self._window = limits.window_items
+        """Most items in flight now: halved when the engine is full, and doubled again when it has room."""
+        self._told_window = self._window
         self._in_flight: dict[str, _Flight] = {}
         self._in_flight_bytes = 0
         self._order: deque[_Flight] = deque()
@@ -160,7 +165,8 @@ class ScoreStream:
                 self._finish(flight, convert.result_to_proto(flight.id, errors.InternalError(f"cannot be read: {error!r}")))
             else:
                 accepted.append(flight)
-        for flight, entry in zip(accepted, self._engine.submit(items, self._options), strict=True):
+        sizes = [flight.bytes for flight in accepted]
+        for flight, entry in zip(accepted, self._engine.submit(items, self._options, stream=self, sizes=sizes), strict=True):
             flight.entry = entry
             entry.future.add_done_callback(lambda _, flight=flight, entry=entry: self._answer(flight, entry))  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
 
@@ -169,10 +175,10 @@ class ScoreStream:
             raise self._drain.refusal()
         item = admit(proto, self._in_flight)
         over = self._in_flight_bytes + flight.bytes > self._limits.window_bytes and self._in_flight
-        if len(self._in_flight) >= self._limits.window_items or over:
+        if len(self._in_flight) >= self._window or over:
             raise errors.WindowExceededError(
                 f"{len(self._in_flight)} items of {self._in_flight_bytes} bytes are in flight, and the window is "
-                f"{self._limits.window_items} items of {self._limits.window_bytes} bytes",
+                f"{self._window} items of {self._limits.window_bytes} bytes",
                 retry_delay=0.2,
             )
         self._in_flight[flight.id] = flight
@@ -188,8 +194,13 @@ class ScoreStream:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _answer(self, flight: _Flight, entry: Entry) -> None:
+        outcome = entry.future.result()
+        if isinstance(outcome, errors.OverloadedError):
+            self._window = max(1, min(self._window, len(self._in_flight)) // 2)
+        elif self._window < self._limits.window_items and self._engine.fill < _ROOMY:
+            self._window = min(self._limits.window_items, 2 * self._window)
         try:
-            result = convert.result_to_proto(flight.id, entry.future.result())
+            result = convert.result_to_proto(flight.id, outcome)
         except Exception as error:  # noqa: BLE001 - an outcome that cannot be written is an error, and never lost
             _LOG.exception("an outcome of %s cannot be written", self._engine.info.name)
             result = convert.result_to_proto(flight.id, errors.InternalError(f"the outcome cannot be written: {error!r}"))
@@ -214,6 +225,8 @@ class ScoreStream:
                 draining = reward_service_pb2.Draining(reason="the server is going down")
                 await self._write(reward_service_pb2.ScoreBatchResponse(draining=draining))
             while self._ready:
+                if self._window != self._told_window:
+                    await self._tell_window()
                 flights = self._next_flights()
                 results = [flight.result for flight in flights if flight.result is not None]
                 await self._write(reward_service_pb2.ScoreBatchResponse(results=reward_service_pb2.Results(results=results)))
@@ -229,6 +242,11 @@ class ScoreStream:
                     return
             elif told_of_drain and not self._unwritten:
                 raise self._drain.refusal()
+
+    async def _tell_window(self) -> None:
+        self._told_window = self._window
+        window = reward_service_pb2.Window(items=self._window, bytes=self._limits.window_bytes)
+        await self._write(reward_service_pb2.ScoreBatchResponse(window=window))
 
     def _next_flights(self) -> list[_Flight]:
         """As many ready items as one message takes."""

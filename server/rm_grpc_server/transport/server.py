@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import grpc
@@ -32,6 +33,8 @@ class RewardServer:
         self._drain = Drain()
         self._server = grpc.aio.server(options=_options(limits.max_message_bytes))
         reward_service_pb2_grpc.add_RewardServiceServicer_to_server(RewardServicer(engines, limits, self._drain), self._server)
+        self._health_changed = asyncio.Event()
+        self._health_teller: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -45,11 +48,28 @@ class RewardServer:
     async def start(self) -> None:
         """Begins to serve, and says so."""
         await self._server.start()
-        for service in ("", SERVICE, *(f"models/{name}" for name in self._engines)):
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        for engine in self._engines.values():
+            engine.on_health = lambda _: self._health_changed.set()
+        await self._tell_health()
+        self._health_teller = asyncio.create_task(self._keep_telling_health())
+
+    async def _keep_telling_health(self) -> None:
+        while True:
+            await self._health_changed.wait()
+            self._health_changed.clear()
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        """A model is healthy while a replica of it is up; the server is while all of its models are."""
+        healthy = {f"models/{name}": engine.is_healthy for name, engine in self._engines.items()}
+        for service, is_healthy in (("", all(healthy.values())), (SERVICE, all(healthy.values())), *healthy.items()):
+            status = health_pb2.HealthCheckResponse.SERVING if is_healthy else health_pb2.HealthCheckResponse.NOT_SERVING
+            await self._health.set(service, status)
 
     async def stop(self, grace: float) -> None:
         """Drains: health first, then the streams are told, then what is in work is finished, for `grace` seconds at most."""
+        if self._health_teller is not None:
+            self._health_teller.cancel()
         await self._health.enter_graceful_shutdown()
         self._drain.begin()
         # Not the server's own grace: an open health watch would use up all of it.

@@ -78,7 +78,8 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
         if self._drain.begun:
             raise self._drain.refusal()
         items = [item for item in admitted if isinstance(item, Item)]
-        entries = engine.submit(items, options, timeout=time_remaining)
+        sizes = [proto.ByteSize() for proto, item in zip(request.items, admitted, strict=True) if isinstance(item, Item)]
+        entries = engine.submit(items, options, timeout=time_remaining, stream=object(), sizes=sizes)
         try:
             scored = iter(await asyncio.gather(*(entry.future for entry in entries)))
         finally:

@@ -1,0 +1,121 @@
+"""What goes between the server's process and a replica's, over a socket pair: length, then pickle. Both ends are ours."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription
+from rm_grpc_server.text.encoding import TokenArray
+
+LENGTH = struct.Struct("!Q")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """What a replica is to run.
+
+    Attributes:
+        factory: `package.module:attribute`, called with the arguments; gives a `ReplicaScorer`.
+        arguments: values that can be pickled.
+        environment: variables of the replica's process beside the server's own.
+    """
+
+    factory: str
+    arguments: tuple[Any, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A batch to score."""
+
+    number: int
+    conversations: Sequence[TokenArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The replica has loaded its scorer and proved it."""
+
+    description: ScorerDescription
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The replica cannot run what it was asked to."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A batch is on the device; should the replica die now, the batch may be why."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """When a batch went through the stages of a replica: seconds on the machine's monotonic clock, one for all processes."""
+
+    received: float = 0.0
+    packed: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A batch was scored."""
+
+    number: int
+    result: BatchOutcome
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A batch was not scored, and the replica goes on."""
+
+    number: int
+    message: str
+    out_of_memory: bool = False
+
+
+Message: TypeAlias = Ready | Refused | Started | Done | Failed
+
+
+def frame(message: object) -> bytes:
+    """A message as it is sent."""
+    body = pickle.dumps(message, protocol=5)
+    return LENGTH.pack(len(body)) + body
+
+
+class BlockingChannel:
+    """The replica's end."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = connection.makefile("rb")
+        self._lock = threading.Lock()
+
+    def send(self, message: object) -> None:
+        """From any thread; raises OSError where the server is gone."""
+        data = frame(message)
+        with self._lock:
+            self._connection.sendall(data)
+
+    def receive(self) -> Any:
+        """The next message, or None where the server is gone."""
+        head = self._reader.read(LENGTH.size)
+        if len(head) < LENGTH.size:
+            return None
+        (length,) = LENGTH.unpack(head)
+        body = self._reader.read(length)
+        return pickle.loads(body) if len(body) == length else None

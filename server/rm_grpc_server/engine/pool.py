@@ -1,0 +1,272 @@
+"""A model's replicas: which are alive, what each has in work, and what becomes of it when one dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Started, Work
+from rm_grpc_server.engine.replica import Replica
+from rm_grpc_server.errors import StartupError
+from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription
+
+_LOG = logging.getLogger(__name__)
+_PROBE = [np.arange(1, 5, dtype=np.int32)]
+
+
+class Employer(Protocol):
+    """Whom the pool works for."""
+
+    def scored(self, entries: Sequence[Entry], result: BatchOutcome, stages: Stages) -> None:
+        """A batch has its outcomes."""
+
+    def failed(self, entries: Sequence[Entry], message: str, *, out_of_memory: bool) -> None:
+        """A batch was not scored, and its replica lives."""
+
+    def lost(self, suspects: Sequence[Entry], others: Sequence[Entry]) -> None:
+        """A replica died: while it computed the suspects, and before it came to the others."""
+
+    def changed(self) -> None:
+        """A replica came up, went down, or has room for a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vigilance:
+    """How replicas are watched.
+
+    Attributes:
+        ahead: how many batches a replica has at most, the one in work included.
+        hang_seconds: a batch that takes longer means a replica that hangs; it is killed.
+        probe_seconds: a replica that scored nothing for so long must score a probe.
+        backoff_seconds: wait before a replica is started again after its first quick death; doubled at each further one.
+    """
+
+    ahead: int = 2
+    hang_seconds: float = 300.0
+    probe_seconds: float = 15.0
+    backoff_seconds: float = 1.0
+
+
+_LONGEST_BACKOFF = 60.0
+_LONG_LIFE = 60.0
+"""Seconds after which a death counts as a first one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    entries: Sequence[Entry]
+    timer: asyncio.TimerHandle
+    is_started: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where one replica runs, and is started again when it dies.
+
+    Attributes:
+        flights: the batches that it has, by number.
+        idle_seconds: how long its device was idle while work waited for it.
+    """
+
+    launch: Callable[[], Replica]
+    number: int
+    replica: Replica | None = None
+    description: ScorerDescription | None = None
+    flights: dict[int, _Flight] = field(default_factory=dict)
+    deaths: int = 0
+    last_answer: float = 0.0
+    last_ended: float = 0.0
+    idle_seconds: float = 0.0
+    busy_seconds: float = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes batches."""
+        return self.replica is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has nothing to do."""
+        return not self.flights
+
+
+class Pool:
+    """Replicas of one model.
+
+    Args:
+        launches: one for each replica; called again when it died.
+        vigilance: how they are watched.
+    """
+
+    def __init__(self, launches: Sequence[Callable[[], Replica]], vigilance: Vigilance = Vigilance()) -> None:
+        self.places = [Place(launch, number) for number, launch in enumerate(launches)]
+        self.vigilance = vigilance
+        self._employer: Employer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._number = 0
+
+    async def start(self) -> ScorerDescription:
+        """Starts all replicas, and tells what they are.
+
+        Raises:
+            StartupError: one cannot be started.
+        """
+        starting = [asyncio.ensure_future(self._start(place)) for place in self.places]
+        try:
+            descriptions = await asyncio.gather(*starting)
+        except BaseException:
+            for task in starting:
+                task.cancel()
+            await asyncio.gather(*starting, return_exceptions=True)
+            await self.close()
+            raise
+        return descriptions[0]
+
+    def work_for(self, employer: Employer) -> None:
+        """From now on batches are taken; what comes of them is told the employer."""
+        self._employer = employer
+        self._tasks = [asyncio.create_task(self._keep(place)) for place in self.places]
+        self._tasks.append(asyncio.create_task(self._probe()))
+
+    @property
+    def alive(self) -> int:
+        """How many replicas live."""
+        return sum(place.is_alive for place in self.places)
+
+    def place_with_room(self) -> Place | None:
+        """The living replica with the least to do, if it has room for a batch."""
+        living = [place for place in self.places if place.is_alive and len(place.flights) < self.vigilance.ahead]
+        return min(living, key=lambda place: len(place.flights), default=None)
+
+    def send(self, place: Place, entries: Sequence[Entry]) -> None:
+        """Gives a replica a batch."""
+        self._send(place, entries, [entry.ids for entry in entries])
+
+    async def close(self) -> None:
+        """Ends all replicas; what they had in work is the employer's to answer."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        replicas = [place.replica for place in self.places if place.replica is not None]
+        for place in self.places:
+            self._forget_flights(place)
+            place.replica = None
+        for replica in replicas:
+            replica.kill()
+        await asyncio.gather(*(replica.ended() for replica in replicas))
+
+    # --- one replica's life -------------------------------------------------------------------------------------------
+
+    async def _start(self, place: Place) -> ScorerDescription:
+        replica = place.launch()
+        try:
+            place.description = await replica.start()
+        except BaseException:
+            replica.kill()
+            await replica.ended()
+            raise
+        place.replica = replica
+        place.last_answer = place.last_ended = time.monotonic()
+        return place.description
+
+    async def _keep(self, place: Place) -> None:
+        """Listens to a replica, and starts it again each time it dies."""
+        while True:
+            if place.replica is not None:
+                born = time.monotonic()
+                await self._listen(place, place.replica)
+                place.deaths = 1 if time.monotonic() - born > _LONG_LIFE else place.deaths + 1
+            if place.deaths > 1:
+                delay = min(self.vigilance.backoff_seconds * 2 ** (place.deaths - 2), _LONGEST_BACKOFF)
+                _LOG.warning("replica %d is started again in %g s", place.number, delay)
+                await asyncio.sleep(delay)
+            try:
+                await self._start(place)
+            except StartupError as error:
+                place.deaths += 1
+                _LOG.error("replica %d does not start: %s", place.number, error)
+            else:
+                _LOG.warning("replica %d is up again", place.number)
+                self._told().changed()
+
+    async def _listen(self, place: Place, replica: Replica) -> None:
+        while (message := await replica.receive()) is not None:
+            place.last_answer = time.monotonic()
+            try:
+                self._hear(place, message)
+            except Exception:  # noqa: BLE001 - a replica that talks nonsense is as good as dead
+                _LOG.exception("an answer of replica %d cannot be used", place.number)
+                break
+        replica.kill()
+        flights = self._forget_flights(place)
+        place.replica = None
+        _LOG.error("replica %d died with %d batches in work", place.number, len(flights))
+        suspects = [entry for flight in flights if flight.is_started for entry in flight.entries]
+        others = [entry for flight in flights if not flight.is_started for entry in flight.entries]
+        self._told().lost(suspects, others)
+        self._told().changed()
+        await replica.ended()
+
+    def _hear(self, place: Place, message: Message) -> None:
+        if isinstance(message, Started):
+            place.flights[message.number].is_started = True
+        elif isinstance(message, (Done, Failed)):
+            flight = place.flights.pop(message.number)
+            flight.timer.cancel()
+            if isinstance(message, Done):
+                self._account(place, flight, message.stages)
+                if flight.entries:
+                    self._told().scored(flight.entries, message.result, message.stages)
+            elif flight.entries:
+                self._told().failed(flight.entries, message.message, out_of_memory=message.out_of_memory)
+            self._told().changed()
+
+    @staticmethod
+    def _account(place: Place, flight: _Flight, stages: Stages) -> None:
+        """Counts how long the device was idle while this batch's items already waited for it."""
+        waited_since = min((entry.queued for entry in flight.entries), default=stages.received)
+        place.idle_seconds += max(0.0, stages.started - max(place.last_ended, waited_since))
+        place.busy_seconds += stages.ended - max(stages.started, place.last_ended)
+        place.last_ended = stages.ended
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    def _send(self, place: Place, entries: Sequence[Entry], conversations: Sequence[np.ndarray]) -> None:
+        assert place.replica is not None
+        self._number += 1
+        hang = self.vigilance.hang_seconds * (len(place.flights) + 1)
+        timer = asyncio.get_running_loop().call_later(hang, self._kill_hanging, place, place.replica)
+        place.flights[self._number] = _Flight(entries, timer)
+        place.replica.send(Work(self._number, conversations))
+
+    @staticmethod
+    def _kill_hanging(place: Place, replica: Replica) -> None:
+        _LOG.error("replica %d does not answer, and is killed", place.number)
+        replica.kill()
+
+    def _forget_flights(self, place: Place) -> list[_Flight]:
+        flights = list(place.flights.values())
+        place.flights.clear()
+        for flight in flights:
+            flight.timer.cancel()
+        return flights
+
+    async def _probe(self) -> None:
+        """Health by a real forward pass: of each replica that has nothing else to prove itself with."""
+        while True:
+            await asyncio.sleep(self.vigilance.probe_seconds / 2)
+            for place in self.places:
+                silent = time.monotonic() - place.last_answer
+                if place.is_alive and place.is_idle and silent > self.vigilance.probe_seconds / 2:
+                    self._send(place, (), _PROBE)
+
+    def _told(self) -> Employer:
+        assert self._employer is not None
+        return self._employer

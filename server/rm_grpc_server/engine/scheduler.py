@@ -1,0 +1,321 @@
+"""Which items are scored next, and together. Pure: it is told the time, and does no I/O.
+
+A batch begins with a seed: the oldest item of the stream that was served least, or the oldest of all once that has waited for
+`max_age`. Beside it come those that wait and share its beginning (the other answers to its prompt), then the next seed, until
+the token budget is full. What is counted are the tokens that the batch will compute, each shared prefix once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Generic, Protocol, TypeVar
+
+from rm_grpc.errors import OverloadedError
+from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, FixedShape, IdArray, common_prefix, sort_key
+
+SIBLING_TOKENS = 32
+"""Fewest tokens in common that make two items of one stream belong together."""
+
+
+_MOST_NEIGHBOURS = 512
+"""How many items are looked at for those that belong to a seed."""
+
+
+class Waiting(Protocol):
+    """What waits: an encoded item."""
+
+    queued: float
+
+    @property
+    def ids(self) -> IdArray:
+        """Its token ids."""
+
+    @property
+    def stream(self) -> Hashable:
+        """Whose it is."""
+
+    @property
+    def group(self) -> str:
+        """What it belongs together with, or empty."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it must have a batch of its own."""
+
+    def is_over(self, now: float) -> bool:
+        """Whether nobody waits for it any more: it was taken back, or its time ran out."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """What a batch may hold.
+
+    Attributes:
+        max_tokens: most tokens that it computes; an item that alone has more is a batch of its own.
+        share: whether equal beginnings are computed once.
+        fixed: whether every batch is filled up to one of few shapes, so that a score's bits do not depend on what it is batched
+            with (deterministic mode). An item then belongs to the class of shapes that fits its own length.
+    """
+
+    max_tokens: int
+    share: bool = True
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may wait at most."""
+
+    items: int
+    tokens: int
+
+
+@dataclass(slots=True, eq=False)
+class _Stream(Generic[W]):
+    """Those of one stream that wait, first come first; `served` counts tokens since it began to wait."""
+
+    served: float
+    waiting: OrderedDict[W, None] = field(default_factory=OrderedDict)
+
+
+class Scheduler(Generic[W]):
+    """Items that wait for a forward pass, and the batches that they become.
+
+    Args:
+        shape: what a batch may hold.
+        bounds: what may wait at most.
+        max_wait: seconds that a batch which is not full waits for more items while the device is busy anyway.
+        max_age: seconds after which an item goes before all younger ones, whosever they are.
+
+    Attributes:
+        tokens: what waits, each item in full.
+    """
+
+    def __init__(self, *, shape: BatchShape, bounds: Bounds, max_wait: float = 0.004, max_age: float = 5.0) -> None:
+        self.shape = shape
+        self.bounds = bounds
+        self.tokens = 0
+        self._max_wait = max_wait
+        self._max_age = max_age
+        self._streams: dict[Hashable, _Stream[W]] = {}
+        self._turns: list[tuple[float, int, _Stream[W]]] = []
+        """A heap of streams by what they were served; entries that are out of date are dropped when they come up."""
+        self._by_age: OrderedDict[W, None] = OrderedDict()
+        self._by_ids: list[tuple[bytes, int, W]] = []
+        self._place: dict[W, tuple[bytes, int]] = {}
+        self._count = 0
+        self._now_served = 0.0
+
+    @property
+    def items(self) -> int:
+        """How many wait."""
+        return len(self._by_age)
+
+    @property
+    def fill(self) -> float:
+        """How full the queue is, from 0 to 1: the fuller of items and tokens."""
+        return min(1.0, max(self.items / self.bounds.items, self.tokens / self.bounds.tokens))
+
+    def put(self, entry: W, *, retry_delay: float = 1.0) -> None:
+        """Takes an encoded item.
+
+        Raises:
+            OverloadedError: the queue is full; `retry_delay` is what it tells.
+        """
+        length = len(entry.ids)
+        if self.items >= self.bounds.items or (self.items and self.tokens + length > self.bounds.tokens):
+            raise OverloadedError(f"{self.items} items of {self.tokens} tokens wait already", retry_delay=retry_delay)
+        self._put(entry)
+
+    def put_back(self, entries: Sequence[W]) -> None:
+        """Takes items that were in a batch already, in their order and before all others, also where the queue is full."""
+        for entry in reversed(entries):
+            self._put(entry)
+            self._by_age.move_to_end(entry, last=False)
+            self._streams[entry.stream].waiting.move_to_end(entry, last=False)
+
+    def _put(self, entry: W) -> None:
+        stream = self._streams.get(entry.stream)
+        self._count += 1
+        if stream is None:
+            stream = self._streams[entry.stream] = _Stream(self._now_served)
+            heappush(self._turns, (stream.served, self._count, stream))
+        stream.waiting[entry] = None
+        self._by_age[entry] = None
+        key = sort_key(entry.ids)
+        self._place[entry] = (key, self._count)
+        insort(self._by_ids, (key, self._count, entry), key=lambda one: one[:2])
+        self.tokens += len(entry.ids)
+
+    def discard(self, entry: W) -> None:
+        """Takes an item out, if it waits here."""
+        place = self._place.pop(entry, None)
+        if place is None:
+            return
+        del self._by_ids[bisect_left(self._by_ids, place, key=lambda one: one[:2])]
+        del self._by_age[entry]
+        stream = self._streams[entry.stream]
+        del stream.waiting[entry]
+        if not stream.waiting:
+            del self._streams[entry.stream]
+        if len(self._turns) > 64 + 2 * len(self._streams):
+            self._turns = [turn for turn in self._turns if turn[2].waiting and turn[2].served == turn[0]]
+            heapify(self._turns)
+        self.tokens -= len(entry.ids)
+
+    def take_all(self) -> list[W]:
+        """Everything that waits."""
+        entries = list(self._by_age)
+        for entry in entries:
+            self.discard(entry)
+        return entries
+
+    def wake_at(self) -> float | None:
+        """When `take` may have a batch that it held back, or None where nothing waits."""
+        oldest = next(iter(self._by_age), None)
+        return None if oldest is None else oldest.queued + self._max_wait
+
+    def take(self, now: float, *, is_idle: bool) -> list[W]:
+        """The next batch, or nothing yet.
+
+        Args:
+            now: the time, on the clock of `queued`.
+            is_idle: whether the device has nothing to do; then a batch is not held back.
+        """
+        if not self.items:
+            return []
+        oldest = next(iter(self._by_age))
+        if not is_idle and self.tokens < self.shape.max_tokens and now - oldest.queued < self._max_wait:
+            return []
+        batch = _Batch[W](self.shape)
+        while (seed := self._seed(now)) is not None:
+            if seed.is_over(now):
+                self.discard(seed)
+                continue
+            siblings = self._siblings(seed, now) if self.shape.share and not seed.is_alone else []
+            if batch.is_begun and not batch.takes(seed, siblings):
+                break
+            self._move(seed, batch)
+            for sibling in siblings:
+                if not batch.fits(sibling):
+                    break
+                self._move(sibling, batch)
+        return batch.entries
+
+    def _move(self, entry: W, batch: _Batch[W]) -> None:
+        stream = self._streams[entry.stream]
+        stream.served += batch.add(entry)
+        self._count += 1
+        heappush(self._turns, (stream.served, self._count, stream))
+        self.discard(entry)
+
+    def _seed(self, now: float) -> W | None:
+        oldest = next(iter(self._by_age), None)
+        if oldest is None:
+            return None
+        if now - oldest.queued >= self._max_age:
+            return oldest
+        while True:
+            served, _, stream = self._turns[0]
+            if stream.waiting and stream.served == served:
+                self._now_served = max(self._now_served, served)
+                return next(iter(stream.waiting))
+            heappop(self._turns)
+
+    def _siblings(self, seed: W, now: float) -> list[W]:
+        """Those that wait and begin as the seed does, the most alike first."""
+        key = self._place[seed]
+        at = bisect_left(self._by_ids, key, key=lambda one: one[:2])
+        before, after = at - 1, at + 1
+        shared_before, shared_after = self._shared(seed, before), self._shared(seed, after)
+        found: list[W] = []
+        room = self.shape.max_tokens
+        while room > 0 and after - before < _MOST_NEIGHBOURS and max(shared_before, shared_after) >= SIBLING_TOKENS:
+            if shared_before >= shared_after:
+                other, shared = self._by_ids[before][2], shared_before
+                before -= 1
+                shared_before = self._shared(seed, before)
+            else:
+                other, shared = self._by_ids[after][2], shared_after
+                after += 1
+                shared_after = self._shared(seed, after)
+            same_group = bool(seed.group) and seed.group == other.group
+            if (
+                not other.is_alone
+                and not other.is_over(now)
+                and (other.stream == seed.stream or same_group or 2 * shared >= len(seed.ids))
+            ):
+                found.append(other)
+                room -= max(1, len(other.ids) - shared)
+        return found
+
+    def _shared(self, seed: W, at: int) -> int:
+        return common_prefix(seed.ids, self._by_ids[at][2].ids) if 0 <= at < len(self._by_ids) else -1
+
+
+class _Batch(Generic[W]):
+    """A batch in the making, with the tokens that it will compute at most."""
+
+    def __init__(self, shape: BatchShape) -> None:
+        self.entries: list[W] = []
+        self._shape = shape
+        self._budget = shape.max_tokens
+        self._tokens = 0
+        self._ids: list[tuple[bytes, IdArray]] = []
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it holds anything."""
+        return bool(self.entries)
+
+    def takes(self, seed: W, siblings: Sequence[W]) -> bool:
+        """Whether the seed fits, and its siblings with it unless they would leave the batch half empty."""
+        if not self.fits(seed):
+            return False
+        together = self._cost(seed) + sum(len(one.ids) - common_prefix(one.ids, seed.ids) for one in siblings)
+        return self._tokens + together <= self._budget or 2 * self._tokens < self._budget
+
+    def fits(self, entry: W) -> bool:
+        """Whether it may join."""
+        if not self.entries:
+            return True
+        if entry.is_alone or self.entries[0].is_alone:
+            return False
+        if self._shape.fixed:
+            shape = FixedShape.of(len(entry.ids), self._shape.max_tokens)
+            if shape.room != self._budget or len(self.entries) >= shape.reads:
+                return False
+        return self._tokens + self._cost(entry) <= self._budget
+
+    def add(self, entry: W) -> int:
+        """Takes it in; the tokens that it adds."""
+        cost = self._cost(entry)
+        if not self.entries:
+            tokens = self._shape.max_tokens
+            self._budget = FixedShape.of(len(entry.ids), tokens).room if self._shape.fixed else tokens
+        self.entries.append(entry)
+        insort(self._ids, (sort_key(entry.ids), entry.ids), key=lambda one: one[0])
+        self._tokens += cost
+        return cost
+
+    def _cost(self, entry: W) -> int:
+        """Tokens that are not shared with what is in already.
+
+        The packer leaves fewer than `MIN_SHARED_TOKENS` of what could be shared unshared, so that counting that many as
+        unshared never counts too few.
+        """
+        if not self._shape.share or not self._ids:
+            return len(entry.ids)
+        key = sort_key(entry.ids)
+        at = bisect_left(self._ids, key, key=lambda one: one[0])
+        if at < len(self._ids) and self._ids[at][0] == key:
+            return 1  # it costs nothing to compute, and no batch is without bound
+        shared = max(common_prefix(entry.ids, ids) for _, ids in self._ids[max(0, at - 1) : at + 1])
+        return len(entry.ids) - max(0, shared - MIN_SHARED_TOKENS + 1)

@@ -1,0 +1,164 @@
+"""From a model's settings to a model that can be served: its files, its replicas, its text side, its description."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from rm_grpc.types import Limits, ModelInfo
+from rm_grpc_server.config import ModelSettings, ServerSettings
+from rm_grpc_server.engine.devices import CPU, Claims, count_gpus, physical_names, plan_replicas
+from rm_grpc_server.engine.messages import ReplicaSpec
+from rm_grpc_server.engine.pool import Pool, Vigilance
+from rm_grpc_server.engine.replica import Replica, ReplicaProcess
+from rm_grpc_server.engine.scheduler import BatchShape
+from rm_grpc_server.models.checkpoint import Checkpoint, open_checkpoint
+from rm_grpc_server.presets import presets, resolve
+from rm_grpc_server.scoring.packing import Packing, ReplicaArguments
+from rm_grpc_server.scoring.protocols import ScorerDescription
+from rm_grpc_server.text.pipeline import TextPipeline
+from rm_grpc_server.text.tokenizer import TokenizerFiles
+
+_LOG = logging.getLogger(__name__)
+_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 512, 16_384
+_FACTORY = "rm_grpc_server.scoring.loading:load_replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that is ready: what it is, how it reads, what scores it, and in which batches."""
+
+    info: ModelInfo
+    text: TextPipeline
+    description: ScorerDescription
+    pool: Pool
+    shape: BatchShape
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model's settings and files; nothing of it is loaded yet."""
+
+    settings: ModelSettings
+    origin: str
+    checkpoint: Checkpoint
+    tokenizer: TokenizerFiles
+
+    @classmethod
+    def open(cls, settings: ModelSettings) -> ModelSource:
+        """Finds the files, and fetches them where they must be. Blocking.
+
+        Raises:
+            StartupError: there are none, or not all.
+        """
+        resolved, origin = resolve(settings)
+        checkpoint = open_checkpoint(resolved.path, resolved.revision)
+        return cls(resolved, origin, checkpoint, TokenizerFiles(checkpoint.folder))
+
+    def described(self, scorer: ScorerDescription, server: ServerSettings) -> tuple[ModelInfo, TextPipeline]:
+        """What the model is, once its scorer is loaded. Blocking: digests read all weights.
+
+        Raises:
+            StartupError: settings that the tokenizer or the template cannot follow.
+        """
+        text = TextPipeline(
+            self.tokenizer,
+            self.settings.text,
+            model_max_length=self.checkpoint.max_length,
+            vocabulary_size=scorer.vocabulary_size,
+        )
+        told = {
+            "text": {**self.settings.text.model_dump(mode="json"), "max_length": text.max_length},
+            "special_tokens": self.tokenizer.special_tokens,
+            "scorer": dict(scorer.settings),
+        }
+        if self.settings.deterministic:
+            told["deterministic"] = {"max_batch_tokens": server.max_batch_tokens}
+        info = ModelInfo(
+            name=self.settings.served_name,
+            source=self.checkpoint.source,
+            revision=self.checkpoint.revision,
+            scorer_kind=scorer.kind,
+            architecture=self.checkpoint.architecture,
+            attribute_names=scorer.attribute_names,
+            dtype=scorer.dtype,
+            device=scorer.device,
+            weights_digest=self.checkpoint.digest(),
+            tokenizer_digest=self.tokenizer.digest,
+            template_digest=text.template_digest,
+            encoder=text.encoder.name,
+            settings_json=json.dumps(told, sort_keys=True),
+            settings_source=self.origin,
+            notes=(*scorer.notes, *text.notes(), *self._preset_notes()),
+            limits=limits(server, text.max_length),
+        )
+        return replace(info, model_digest=_digest(info)), text
+
+    def _preset_notes(self) -> tuple[str, ...]:
+        preset = presets().get(self.settings.preset or self.settings.path)
+        return (preset.note,) if preset and preset.note else ()
+
+
+async def open_model(settings: ModelSettings, server: ServerSettings, claims: Claims) -> Model:
+    """Starts a model's replicas, each of which proves that it gives its reference's numbers.
+
+    Raises:
+        StartupError: the model cannot be served rightly, or not on these devices.
+    """
+    loop = asyncio.get_running_loop()
+    source = await loop.run_in_executor(None, ModelSource.open, settings)
+    placed = plan_replicas(settings.devices, settings.replicas, await loop.run_in_executor(None, count_gpus))
+    _LOG.info("loading %s from %s (%s) on %s", settings.served_name, settings.path, source.origin, _told(placed))
+    for devices in placed:
+        claims.claim(devices)
+    shape = batch_shape(settings, server, on_gpu=placed[0] != CPU)
+    launches = [_launch(source.settings, server, devices, shape, len(placed)) for devices in placed]
+    pool = Pool(launches, Vigilance(hang_seconds=server.hang_seconds, probe_seconds=server.probe_seconds))
+    described = await pool.start()
+    try:
+        names = dict.fromkeys(place.description.device for place in pool.places if place.description)
+        described = replace(described, device=", ".join(names))
+        info, text = await loop.run_in_executor(None, source.described, described, server)
+    except BaseException:
+        await pool.close()
+        raise
+    _LOG.info(
+        "%s: packed scores equal the one-at-a-time reference within %.1e (%s)", info.name, described.difference, info.dtype
+    )
+    return Model(info, text, described, pool, shape)
+
+
+def batch_shape(settings: ModelSettings, server: ServerSettings, *, on_gpu: bool) -> BatchShape:
+    """What a batch of a model may hold."""
+    tokens = server.max_batch_tokens or (_GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS)
+    return BatchShape(tokens, share=settings.prefix_sharing and not settings.deterministic, fixed=settings.deterministic)
+
+
+def limits(settings: ServerSettings, max_length: int) -> Limits:
+    """What the server takes from one caller; `max_length` is a model's."""
+    return Limits(max_length, settings.max_message_bytes, settings.window_items, settings.window_bytes)
+
+
+def _launch(
+    model: ModelSettings, server: ServerSettings, devices: tuple[str, ...], shape: BatchShape, replicas: int
+) -> Callable[[], Replica]:
+    threads = server.torch_threads or max(1, (len(os.sched_getaffinity(0)) - 1) // replicas)
+    packing = Packing(shape.share, shape.max_tokens if shape.fixed else 0, model.prefix_cache_bytes)
+    visible = ",".join(physical_names([device for device in devices if device != "cpu"]))
+    spec = ReplicaSpec(_FACTORY, (ReplicaArguments(model, devices, threads, packing),), (("CUDA_VISIBLE_DEVICES", visible),))
+    return partial(ReplicaProcess, spec)
+
+
+def _digest(info: ModelInfo) -> str:
+    parts = (info.weights_digest, info.tokenizer_digest, info.template_digest, info.settings_json, info.dtype)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _told(placed: list[tuple[str, ...]]) -> str:
+    return "; ".join("+".join(devices) for devices in placed)

@@ -1,0 +1,28 @@
+"""Loads what a replica runs, in the replica's process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from rm_grpc_server.models.checkpoint import open_checkpoint
+from rm_grpc_server.scoring.packed_scorer import PackedScorer
+from rm_grpc_server.scoring.packing import ReplicaArguments
+from rm_grpc_server.scoring.registry import load_scorer
+
+
+def load_replica(arguments: ReplicaArguments) -> PackedScorer:
+    """Loads a model and proves that it gives its reference's numbers.
+
+    Raises:
+        StartupError: the model cannot be served rightly.
+    """
+    torch.set_num_threads(arguments.torch_threads)
+    settings = arguments.model
+    local = tuple("cpu" if name == "cpu" else f"cuda:{at}" for at, name in enumerate(arguments.devices))
+    checkpoint = open_checkpoint(settings.path, settings.revision)
+    scorer = PackedScorer(load_scorer(checkpoint, settings, devices=local), arguments.packing)
+    difference = scorer.check_against_reference()
+    scorer.description = replace(scorer.description, device=", ".join(arguments.devices), difference=difference)
+    return scorer
