@@ -93,6 +93,10 @@ class ModelSettings(Settings):
         "'2 per replica' behind it where one replica spans several GPUs",
     )
     replicas: int = Field(0, ge=0, description="how many replicas; 0 is as many as the devices give, and one on the CPU")
+    parallel: Literal["layers", "tensor"] = Field(
+        "layers",
+        description="how a replica spans several GPUs: layers puts whole layers on each, tensor a part of every layer",
+    )
     prefix_sharing: bool = Field(True, description="compute what conversations of a batch have in common once")
     prefix_cache_bytes: int = Field(
         0, ge=0, description="most bytes of keys and values of prompts that each replica keeps between batches"

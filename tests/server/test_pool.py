@@ -6,59 +6,21 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import pytest
 from services.faults import CRASH, HANG, MUTE, POISON, RAISE, Slowness, score_of, spec
+from services.pools import Notes, entry, until
 
-from rm_grpc.types import Item, ScoreOptions
 from rm_grpc_server.engine.entry import Entry
-from rm_grpc_server.engine.messages import ReplicaSpec, Stages, Work
+from rm_grpc_server.engine.messages import ReplicaSpec, Work
 from rm_grpc_server.engine.pool import Place, Pool, Vigilance
 from rm_grpc_server.engine.replica import ReplicaProcess
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.scoring.protocols import BatchOutcome, Verdict
-from rm_grpc_server.text.encoding import Encoding
+from rm_grpc_server.scoring.protocols import Verdict
 
 QUICK = Vigilance(hang_seconds=0.5, probe_seconds=0.4, backoff_seconds=0.05)
-
-
-def entry(*ids: int) -> Entry:
-    future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    made = Entry(Item("", "x"), ScoreOptions(), future, None, 0.0)  # type: ignore[arg-type]
-    made.encoding = Encoding(np.array(ids, dtype=np.int32), "")
-    made.queued = time.monotonic()
-    return made
-
-
-class Notes:
-    """An employer that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.done: list[tuple[Sequence[Entry], BatchOutcome, Stages]] = []
-        self.failures: list[tuple[Sequence[Entry], str, bool]] = []
-        self.losses: list[tuple[Sequence[Entry], Sequence[Entry]]] = []
-
-    def scored(self, entries: Sequence[Entry], result: BatchOutcome, stages: Stages) -> None:
-        self.done.append((entries, result, stages))
-
-    def failed(self, entries: Sequence[Entry], message: str, *, out_of_memory: bool) -> None:
-        self.failures.append((entries, message, out_of_memory))
-
-    def lost(self, suspects: Sequence[Entry], others: Sequence[Entry]) -> None:
-        self.losses.append((suspects, others))
-
-    def changed(self) -> None:
-        pass
-
-
-async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
 
 
 class Running:

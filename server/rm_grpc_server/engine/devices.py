@@ -35,9 +35,7 @@ def plan_replicas(request: str, replicas: int, gpus: int) -> list[tuple[str, ...
         raise ConfigError(f"devices: {request!r} is none of auto, cpu, cuda:0,1 and these with 'N per replica' behind them")
     where, each = match[1] or "auto", int(match[2] or 1)
     if where == "cpu" or (where == "auto" and not gpus):
-        if each > 1:
-            raise ConfigError(f"devices: {request!r} asks for several GPUs a replica, and this machine shows {gpus}")
-        return [CPU] * (replicas or 1)
+        return [CPU * each] * (replicas or 1)
     indices = list(range(gpus)) if where == "auto" else [int(index) for index in where.removeprefix("cuda:").split(",")]
     if missing := [index for index in indices if index >= gpus]:
         raise ConfigError(f"devices: cuda:{missing[0]} is asked for, and this machine shows {gpus} GPUs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,20 @@ class PlacedBatch:
     input_ids_T: Tensor
     position_ids_T: Tensor
     attending: Attending
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a model goes.
+
+    Attributes:
+        devices: cpu, or GPUs of this process.
+        is_tensor_parallel: whether this process is one rank of as many as there are devices, with a part of every layer; else
+            whole layers are spread over the devices in their order.
+    """
+
+    devices: tuple[str, ...]
+    is_tensor_parallel: bool = False
 
 
 class Backbone:
@@ -93,19 +108,19 @@ class Backbone:
             self.model.set_attn_implementation(PACKED)
 
 
-def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, devices: Sequence[str], **config: Any) -> Backbone:
+def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, placement: Placement, **config: Any) -> Backbone:
     """Loads a checkpoint with the head that its kind reads.
 
     Args:
         head: a key of `AUTO_CLASSES`.
         dtype: auto (the checkpoint's), float32, bfloat16 or float16.
-        devices: cpu, or GPUs of this process; over several the layers are spread in their order.
 
     Raises:
         ModelLoadError: weights are missing in the file (a head among them would be random), do not fit, or the architecture
             cannot be packed.
     """
     _refuse_unpackable(checkpoint)
+    devices = placement.devices
     _refuse_too_small(checkpoint, dtype, devices)
     register()
     transformers_logging.disable_progress_bar()
@@ -116,7 +131,7 @@ def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, devices: Seq
             output_loading_info=True,
             local_files_only=True,
             use_safetensors=True,
-            **({"device_map": "auto"} if len(devices) > 1 else {}),
+            **_spread(placement),
             **config,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
@@ -136,6 +151,21 @@ def load_backbone(checkpoint: Checkpoint, *, head: str, dtype: str, devices: Seq
     unread = sorted(info["unexpected_keys"])
     notes = (f"weights in the file that nothing reads: {', '.join(unread[:5])}",) if unread else ()
     return Backbone(model, notes)
+
+
+def _spread(placement: Placement) -> dict[str, Any]:
+    """What `from_pretrained` is told of several devices."""
+    if len(placement.devices) == 1:
+        return {}
+    if not placement.is_tensor_parallel:
+        if placement.devices[0] == "cpu":
+            raise ModelLoadError("devices: several of the CPU go with parallel: tensor only")
+        return {"device_map": "auto"}
+    from transformers.distributed import DistributedConfig
+
+    if "tp_plan" in inspect.signature(DistributedConfig).parameters:
+        return {"distributed_config": DistributedConfig(tp_plan="auto")}
+    return {"tp_plan": "auto"}  # Transformers before 5.18
 
 
 def _refuse_too_small(checkpoint: Checkpoint, dtype: str, devices: Sequence[str]) -> None:

@@ -6,23 +6,36 @@ from dataclasses import replace
 
 import torch
 
+from rm_grpc_server.models.backbone import Placement
 from rm_grpc_server.models.checkpoint import open_checkpoint
 from rm_grpc_server.scoring.packed_scorer import PackedScorer
 from rm_grpc_server.scoring.packing import ReplicaArguments
+from rm_grpc_server.scoring.protocols import ReplicaScorer
 from rm_grpc_server.scoring.registry import load_scorer
 
 
-def load_replica(arguments: ReplicaArguments) -> PackedScorer:
+def load_replica(arguments: ReplicaArguments) -> ReplicaScorer:
     """Loads a model and proves that it gives its reference's numbers.
 
     Raises:
         StartupError: the model cannot be served rightly.
     """
+    if not arguments.is_tensor_parallel:
+        return load_rank(arguments)
+    from rm_grpc_server.scoring.tensor_parallel import TensorParallelScorer, join_as_first
+
+    join_as_first(arguments)
+    return TensorParallelScorer(load_rank(arguments))
+
+
+def load_rank(arguments: ReplicaArguments) -> PackedScorer:
+    """Loads a model, or this rank's part of it."""
     torch.set_num_threads(arguments.torch_threads)
     settings = arguments.model
     local = tuple("cpu" if name == "cpu" else f"cuda:{at}" for at, name in enumerate(arguments.devices))
     checkpoint = open_checkpoint(settings.path, settings.revision)
-    scorer = PackedScorer(load_scorer(checkpoint, settings, devices=local), arguments.packing)
+    placement = Placement(local, is_tensor_parallel=arguments.is_tensor_parallel)
+    scorer = PackedScorer(load_scorer(checkpoint, settings, placement), arguments.packing)
     difference = scorer.check_against_reference()
     scorer.description = replace(scorer.description, device=", ".join(arguments.devices), difference=difference)
     return scorer

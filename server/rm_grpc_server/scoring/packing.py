@@ -36,3 +36,8 @@ class ReplicaArguments:
     devices: tuple[str, ...]
     torch_threads: int
     packing: Packing = Packing()
+
+    @property
+    def is_tensor_parallel(self) -> bool:
+        """Whether the devices share each layer, a process for each."""
+        return len(self.devices) > 1 and self.model.parallel == "tensor"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from rm_grpc_server.config import ModelSettings
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.models.checkpoint import Checkpoint
 from rm_grpc_server.scoring.protocols import BatchScorer
+
+if TYPE_CHECKING:
+    from rm_grpc_server.models.backbone import Placement
 
 FACTORIES = {
     "sequence_classification": "rm_grpc_server.scoring.sequence_classification:SequenceClassification",
@@ -17,8 +19,8 @@ FACTORIES = {
 }
 
 
-def load_scorer(checkpoint: Checkpoint, settings: ModelSettings, *, devices: Sequence[str]) -> BatchScorer:
-    """Loads a checkpoint as the kind that its settings name, or that its architecture implies, over one device or several.
+def load_scorer(checkpoint: Checkpoint, settings: ModelSettings, placement: Placement) -> BatchScorer:
+    """Loads a checkpoint as the kind that its settings name, or that its architecture implies.
 
     Raises:
         ConfigError: no such kind, or none can be implied.
@@ -29,7 +31,7 @@ def load_scorer(checkpoint: Checkpoint, settings: ModelSettings, *, devices: Seq
         raise ConfigError(f"scorer.kind: there is no kind {kind!r}; there are {', '.join(sorted(FACTORIES))}")
     module, _, name = FACTORIES[kind].partition(":")
     factory = getattr(import_module(module), name)
-    return cast("BatchScorer", factory.load(checkpoint, settings.scorer.options, dtype=settings.dtype, devices=devices))
+    return cast("BatchScorer", factory.load(checkpoint, settings.scorer.options, dtype=settings.dtype, placement=placement))
 
 
 def implied_kind(checkpoint: Checkpoint) -> str:

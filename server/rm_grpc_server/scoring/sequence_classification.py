@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rm_grpc_server.config import Settings, parse
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.models.backbone import Backbone, load_backbone
+from rm_grpc_server.models.backbone import Backbone, Placement, load_backbone
 from rm_grpc_server.models.checkpoint import Checkpoint
 from rm_grpc_server.scoring.positions import LastToken, ReadPositions
 from rm_grpc_server.scoring.protocols import Verdict
@@ -52,7 +52,7 @@ class SequenceClassification:
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, devices: Sequence[str]
+        cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, placement: Placement
     ) -> SequenceClassification:
         """Loads a checkpoint.
 
@@ -61,7 +61,7 @@ class SequenceClassification:
             ConfigError: options that the kind does not have.
         """
         parsed = parse(Options, options, "scorer")
-        backbone = load_backbone(checkpoint, head="sequence_classification", dtype=dtype, devices=devices)
+        backbone = load_backbone(checkpoint, head="sequence_classification", dtype=dtype, placement=placement)
         head = getattr(backbone.model, "score", None)
         if not isinstance(head, torch.nn.Linear):
             raise ModelLoadError(f"{checkpoint.source}: {type(backbone.model).__name__} has no linear head named score")

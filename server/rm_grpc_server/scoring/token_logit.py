@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from rm_grpc_server.config import Settings, parse
 from rm_grpc_server.errors import ConfigError, ModelLoadError
-from rm_grpc_server.models.backbone import Backbone, load_backbone
+from rm_grpc_server.models.backbone import Backbone, Placement, load_backbone
 from rm_grpc_server.models.checkpoint import Checkpoint
 from rm_grpc_server.scoring.positions import LastToken, ReadPositions
 from rm_grpc_server.scoring.protocols import Verdict
@@ -55,9 +56,9 @@ class TokenLogit:
         self.backbone = backbone
         self.settings: Mapping[str, Any] = {"kind": KIND, **options.model_dump()}
         self._ids = torch.tensor(options.token_ids, device=head.weight.device)
-        self._rows_KH = head.weight[self._ids].detach().float()
+        self._rows_KH = _whole(head.weight)[self._ids].detach().float()
         bias = getattr(head, "bias", None)
-        self._bias_K = bias[self._ids].detach().float() if bias is not None else torch.zeros_like(self._rows_KH[:, 0])
+        self._bias_K = _whole(bias)[self._ids].detach().float() if bias is not None else torch.zeros_like(self._rows_KH[:, 0])
         self._weights_K = torch.tensor(options.weights or (1.0,) * len(self._ids), device=head.weight.device)
         config = backbone.model.config.get_text_config()
         # Gemma 2 bounds its logits; Cohere and Granite scale theirs.
@@ -65,7 +66,7 @@ class TokenLogit:
         self._scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, devices: Sequence[str]) -> TokenLogit:
+    def load(cls, checkpoint: Checkpoint, options: Mapping[str, Any], *, dtype: str, placement: Placement) -> TokenLogit:
         """Loads a checkpoint.
 
         Raises:
@@ -73,7 +74,7 @@ class TokenLogit:
             ConfigError: options that the kind does not have, or ids outside the vocabulary.
         """
         parsed = parse(Options, options, "scorer")
-        return cls(load_backbone(checkpoint, head="causal_lm", dtype=dtype, devices=devices), parsed)
+        return cls(load_backbone(checkpoint, head="causal_lm", dtype=dtype, placement=placement), parsed)
 
     def head(self, rows_RH: Tensor, /) -> Tensor:
         """The weighted sum of the logits that are asked for, [rows, 1]."""
@@ -95,3 +96,8 @@ class TokenLogit:
     def _transformed(self, logits: Tensor) -> Tensor:
         logits = logits * self._scale
         return logits if self._softcap is None else self._softcap * torch.tanh(logits / self._softcap)
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """A weight of which this process may hold a part."""
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight
