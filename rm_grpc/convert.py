@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -139,7 +140,7 @@ def _message_from_proto(proto: conversation_pb2.Message, at: int) -> Message:
     )
 
 
-def ids_to_bytes(ids: tuple[int, ...]) -> bytes:
+def ids_to_bytes(ids: Sequence[int]) -> bytes:
     """Token ids as little-endian signed 32-bit integers."""
     packed = array("i", ids)
     if sys.byteorder == "big":
@@ -147,15 +148,15 @@ def ids_to_bytes(ids: tuple[int, ...]) -> bytes:
     return packed.tobytes()
 
 
-def ids_from_bytes(raw: bytes) -> tuple[int, ...]:
-    """The reverse of `ids_to_bytes`."""
+def ids_from_bytes(raw: bytes) -> array[int]:
+    """The reverse of `ids_to_bytes`, as an array of C integers: a conversation has thousands, and nobody looks at each."""
     if len(raw) % _ID_BYTES:
         raise errors.TokenIdError(f"{len(raw)} bytes are no whole number of 4-byte integers", field="tokens.ids")
     packed = array("i")
     packed.frombytes(raw)
     if sys.byteorder == "big":
         packed.byteswap()
-    return tuple(packed)
+    return packed
 
 
 # --- options and scores -----------------------------------------------------------------------------------------------
@@ -357,6 +358,8 @@ def tokenize_result_from_proto(proto: reward_service_pb2.TokenizeResult) -> Toke
 
 def duration(value: float) -> duration_pb2.Duration:
     """Seconds as a message."""
+    if 0 <= value < 1:  # nearly all of them, and there are several in each result
+        return duration_pb2.Duration(nanos=int(value * 1e9))
     whole, nanos = divmod(round(value * 1e9), 1_000_000_000)
     if value < 0:
         raise ValueError(f"a duration must not be negative, this one is {value} s")

@@ -96,7 +96,7 @@ class Conversation:
 class TokenIds:
     """A conversation that the caller encoded with the tokenizer of this digest (see `ModelInfo.tokenizer_digest`)."""
 
-    ids: tuple[int, ...]
+    ids: Sequence[int]
     tokenizer_digest: str
 
 

@@ -8,7 +8,10 @@ import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription
 from rm_grpc_server.text.encoding import TokenArray
@@ -37,6 +40,16 @@ class Work:
 
     number: int
     conversations: Sequence[TokenArray]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """All ids in one piece: pickling many small arrays takes longer than scoring them may."""
+        lengths = [len(ids) for ids in self.conversations]
+        return _unpacked, (self.number, np.concatenate(self.conversations).tobytes(), lengths)
+
+
+def _unpacked(number: int, ids: bytes, lengths: list[int]) -> Work:
+    flat = np.frombuffer(ids, dtype=np.int32)
+    return Work(number, np.split(flat, list(accumulate(lengths))[:-1]))
 
 
 @dataclass(frozen=True, slots=True)

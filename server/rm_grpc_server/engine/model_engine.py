@@ -23,6 +23,7 @@ from rm_grpc.types import (
     Score,
     ScoreOptions,
     Timing,
+    TokenIds,
     Tokenization,
     TokenizeResult,
 )
@@ -139,6 +140,9 @@ class ModelEngine:
             for item, size in zip(items, sizes or [0] * len(items), strict=True)
         ]
         accepted = [entry for entry in entries if self._accept(entry, now)]
+        if all(isinstance(entry.item.input, TokenIds) for entry in accepted):
+            self._take_encoded(accepted, options)  # nothing to render or encode: a thread would cost more than it saves
+            return entries
         for start in range(0, len(accepted), _TEXT_CHUNK):
             chunk = accepted[start : start + _TEXT_CHUNK]
             task = asyncio.create_task(self._prepare(chunk, options))
@@ -201,6 +205,12 @@ class ModelEngine:
         await self._pool.close()
 
     # --- text ---------------------------------------------------------------------------------------------------------
+
+    def _take_encoded(self, entries: list[Entry], options: ScoreOptions) -> None:
+        for entry, outcome in zip(entries, self._encode(entries, options), strict=True):
+            self._enqueue(entry, outcome)
+        self._in_text -= len(entries)
+        self._dispatch()
 
     async def _prepare(self, chunk: list[Entry], options: ScoreOptions) -> None:
         try:

@@ -21,6 +21,8 @@ SIBLING_TOKENS = 32
 """Fewest tokens in common that make two items of one stream belong together."""
 
 
+_SHARED_BYTES = 4 * MIN_SHARED_TOKENS
+"""Sort keys that differ in these share nothing that is worth sharing; seen faster than counted."""
 _MOST_NEIGHBOURS = 512
 """How many items are looked at for those that belong to a seed."""
 
@@ -257,7 +259,12 @@ class Scheduler(Generic[W]):
         return found
 
     def _shared(self, seed: W, at: int) -> int:
-        return common_prefix(seed.ids, self._by_ids[at][2].ids) if 0 <= at < len(self._by_ids) else -1
+        if not 0 <= at < len(self._by_ids):
+            return -1
+        key, _, other = self._by_ids[at]
+        if not key.startswith(self._place[seed][0][: 4 * SIBLING_TOKENS]):
+            return 0
+        return common_prefix(seed.ids, other.ids)
 
 
 class _Batch(Generic[W]):
@@ -268,7 +275,10 @@ class _Batch(Generic[W]):
         self._shape = shape
         self._budget = shape.max_tokens
         self._tokens = 0
-        self._ids: list[tuple[bytes, IdArray]] = []
+        self._keys: list[bytes] = []
+        self._ids: list[IdArray] = []
+        self._asked: W | None = None
+        self._key = b""
 
     @property
     def is_begun(self) -> bool:
@@ -279,8 +289,10 @@ class _Batch(Generic[W]):
         """Whether the seed fits, and its siblings with it unless they would leave the batch half empty."""
         if not self.fits(seed):
             return False
+        if not siblings or 2 * self._tokens < self._budget:
+            return True
         together = self._cost(seed) + sum(len(one.ids) - common_prefix(one.ids, seed.ids) for one in siblings)
-        return self._tokens + together <= self._budget or 2 * self._tokens < self._budget
+        return self._tokens + together <= self._budget
 
     def fits(self, entry: W) -> bool:
         """Whether it may join."""
@@ -301,7 +313,10 @@ class _Batch(Generic[W]):
             tokens = self._shape.max_tokens
             self._budget = FixedShape.of(len(entry.ids), tokens).room if self._shape.fixed else tokens
         self.entries.append(entry)
-        insort(self._ids, (sort_key(entry.ids), entry.ids), key=lambda one: one[0])
+        if self._shape.share:
+            at = bisect_left(self._keys, self._key)
+            self._keys.insert(at, self._key)
+            self._ids.insert(at, entry.ids)
         self._tokens += cost
         return cost
 
@@ -311,11 +326,15 @@ class _Batch(Generic[W]):
         The packer leaves fewer than `MIN_SHARED_TOKENS` of what could be shared unshared, so that counting that many as
         unshared never counts too few.
         """
-        if not self._shape.share or not self._ids:
+        if not self._shape.share:
             return len(entry.ids)
-        key = sort_key(entry.ids)
-        at = bisect_left(self._ids, key, key=lambda one: one[0])
-        if at < len(self._ids) and self._ids[at][0] == key:
+        if entry is not self._asked:
+            self._asked, self._key = entry, sort_key(entry.ids)
+        key = self._key
+        at = bisect_left(self._keys, key)
+        if at < len(self._keys) and self._keys[at] == key:
             return 1  # it costs nothing to compute, and no batch is without bound
-        shared = max(common_prefix(entry.ids, ids) for _, ids in self._ids[max(0, at - 1) : at + 1])
+        begin = key[:_SHARED_BYTES]
+        near = (one for one in (at - 1, at) if 0 <= one < len(self._keys) and self._keys[one].startswith(begin))
+        shared = max((common_prefix(entry.ids, self._ids[one]) for one in near), default=0)
         return len(entry.ids) - max(0, shared - MIN_SHARED_TOKENS + 1)

@@ -123,6 +123,8 @@ class TextPipeline:
         """What the model reads for each item, or the error that the item gets; one outcome each, in order."""
         outcomes: list[Encoded | _Rendered] = [self._render(item, options) for item in items]
         texts = [outcome for outcome in outcomes if isinstance(outcome, _Rendered)]
+        if not texts:
+            return [outcome for outcome in outcomes if not isinstance(outcome, _Rendered)]
         start = time.perf_counter()
         ids = iter(self._ids_of(texts))
         seconds = time.perf_counter() - start
@@ -306,8 +308,9 @@ class TextPipeline:
             )
         if not tokens.ids:
             raise errors.NoInputError("no token ids", field="tokens.ids")
-        wrong = next((at for at, token in enumerate(tokens.ids) if not 0 <= token < self.vocabulary_size), None)
-        if wrong is not None:
+        ids = np.asarray(tokens.ids, dtype=np.int32)
+        if ids.view(np.uint32).max() >= self.vocabulary_size:  # a negative id is a large unsigned one
+            wrong = int(np.flatnonzero((ids < 0) | (ids >= self.vocabulary_size))[0])
             raise errors.TokenIdError(
                 f"{tokens.ids[wrong]} is no id of this vocabulary of {self.vocabulary_size}", field=f"tokens.ids[{wrong}]"
             )
@@ -317,4 +320,4 @@ class TextPipeline:
                 field="tokens.ids",
                 metadata={"token_count": str(len(tokens.ids)), "max_length": str(self.max_length)},
             )
-        return Encoding(np.array(tokens.ids, dtype=np.int32), "")
+        return Encoding(ids, "")
