@@ -358,8 +358,8 @@ def tokenize_result_from_proto(proto: reward_service_pb2.TokenizeResult) -> Toke
 
 def duration(value: float) -> duration_pb2.Duration:
     """Seconds as a message."""
-    if 0 <= value < 1:  # nearly all of them, and there are several in each result
-        return duration_pb2.Duration(nanos=int(value * 1e9))
+    if 0 <= value < 0.9:  # nearly all of them, and there are several in each result
+        return duration_pb2.Duration(nanos=round(value * 1e9))
     whole, nanos = divmod(round(value * 1e9), 1_000_000_000)
     if value < 0:
         raise ValueError(f"a duration must not be negative, this one is {value} s")
