@@ -92,14 +92,22 @@ class ModelSettings(Settings):
         description="where its replicas run: cpu, cuda:0,1 ..., auto for all GPUs or the CPU where there is none; each with "
         "'2 per replica' behind it where one replica spans several GPUs",
     )
-    replicas: int = Field(0, ge=0, description="how many replicas; 0 is as many as the devices give, and one on the CPU")
+    replicas: int = Field(
+        0,
+        ge=0,
+        description="how many replicas; 0 is one for each GPU or group of them, and on the CPU one for each core, "
+        "at most four, unless the model is tiny or large",
+    )
     parallel: Literal["layers", "tensor"] = Field(
         "layers",
         description="how a replica spans several GPUs: layers puts whole layers on each, tensor a part of every layer",
     )
     prefix_sharing: bool = Field(True, description="compute what conversations of a batch have in common once")
-    prefix_cache_bytes: int = Field(
-        0, ge=0, description="most bytes of keys and values of prompts that each replica keeps between batches"
+    prefix_cache_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="most bytes of keys and values of prompts that each replica keeps between batches, so that the last "
+        "answers to a prompt do not pay for it again; by default 256 MiB on the CPU and none on a GPU",
     )
     deterministic: bool = Field(
         False, description="the same bits for a conversation whatever it is batched with; costs the sharing and some filling up"
@@ -142,9 +150,15 @@ class ServerSettings(Settings):
     )
     text_threads: int = Field(2, gt=0, description="threads that render and encode")
     torch_threads: int = Field(
-        0, ge=0, description="threads of a forward pass on the CPU; 0 shares all cores but one among the replicas"
+        0, ge=0, description="threads of a forward pass on the CPU; 0 shares the cores among a model's replicas"
     )
-    max_batch_tokens: int = Field(0, ge=0, description="most tokens of a batch; 0 is 512 on the CPU and 16384 on a GPU")
+    max_batch_tokens: int = Field(0, ge=0, description="most tokens of a batch; 0 is 2048 on the CPU and 16384 on a GPU")
+    fill_batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="up to how many tokens a batch is filled with conversations that have nothing in common; 0 is 512 on the "
+        "CPU and max_batch_tokens on a GPU",
+    )
     queue_items: int = Field(16384, gt=0, description="most items that wait for a model")
     queue_tokens: int = Field(16_777_216, gt=0, description="most tokens that wait for a model")
     queue_bytes: int = Field(1_073_741_824, gt=0, description="most bytes of items that wait for a model")

@@ -13,7 +13,7 @@ from functools import partial
 
 from rm_grpc.types import Limits, ModelInfo
 from rm_grpc_server.config import ModelSettings, ServerSettings
-from rm_grpc_server.engine.devices import CPU, Claims, count_gpus, physical_names, plan_replicas
+from rm_grpc_server.engine.devices import CPU, Claims, count_gpus, physical_names, plan_replicas, replicas_on_cpu
 from rm_grpc_server.engine.messages import ReplicaSpec
 from rm_grpc_server.engine.pool import Pool, Vigilance
 from rm_grpc_server.engine.replica import Replica, ReplicaProcess
@@ -26,7 +26,9 @@ from rm_grpc_server.text.pipeline import TextPipeline
 from rm_grpc_server.text.tokenizer import TokenizerFiles
 
 _LOG = logging.getLogger(__name__)
-_CPU_BATCH_TOKENS, _GPU_BATCH_TOKENS = 512, 16_384
+_CPU_BATCH_TOKENS, _CPU_FILL_TOKENS = 2048, 512
+_GPU_BATCH_TOKENS = 16_384
+_CPU_STORED_BYTES = 256 * 2**20
 _FACTORY = "rm_grpc_server.scoring.loading:load_replica"
 
 
@@ -39,6 +41,7 @@ class Model:
     description: ScorerDescription
     pool: Pool
     shape: BatchShape
+    stores_prefixes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class ModelSource:
             "scorer": dict(scorer.settings),
         }
         if self.settings.deterministic:
-            told["deterministic"] = {"max_batch_tokens": server.max_batch_tokens}
+            told["deterministic"] = {"fill_batch_tokens": server.fill_batch_tokens, "max_batch_tokens": server.max_batch_tokens}
         info = ModelInfo(
             name=self.settings.served_name,
             source=self.checkpoint.source,
@@ -114,6 +117,9 @@ async def open_model(settings: ModelSettings, server: ServerSettings, claims: Cl
     loop = asyncio.get_running_loop()
     source = await loop.run_in_executor(None, ModelSource.open, settings)
     placed = plan_replicas(settings.devices, settings.replicas, await loop.run_in_executor(None, count_gpus))
+    if placed == [CPU] and not settings.replicas:
+        weights = await loop.run_in_executor(None, source.checkpoint.weight_bytes)
+        placed *= replicas_on_cpu(weights, cores=_cores(), memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     _LOG.info("loading %s from %s (%s) on %s", settings.served_name, settings.path, source.origin, _told(placed))
     for devices in placed:
         claims.claim(devices)
@@ -131,13 +137,22 @@ async def open_model(settings: ModelSettings, server: ServerSettings, claims: Cl
     _LOG.info(
         "%s: packed scores equal the one-at-a-time reference within %.1e (%s)", info.name, described.difference, info.dtype
     )
-    return Model(info, text, described, pool, shape)
+    stores = bool(stored_bytes(source.settings, shape, on_gpu=placed[0] != CPU))
+    return Model(info, text, described, pool, shape, stores)
 
 
 def batch_shape(settings: ModelSettings, server: ServerSettings, *, on_gpu: bool) -> BatchShape:
     """What a batch of a model may hold."""
     tokens = server.max_batch_tokens or (_GPU_BATCH_TOKENS if on_gpu else _CPU_BATCH_TOKENS)
-    return BatchShape(tokens, share=settings.prefix_sharing and not settings.deterministic, fixed=settings.deterministic)
+    fill = min(tokens, server.fill_batch_tokens or (tokens if on_gpu else _CPU_FILL_TOKENS))
+    return BatchShape(tokens, fill, share=settings.prefix_sharing and not settings.deterministic, fixed=settings.deterministic)
+
+
+def stored_bytes(settings: ModelSettings, shape: BatchShape, *, on_gpu: bool) -> int:
+    """How much of prompts' keys and values a replica keeps between batches."""
+    if settings.prefix_cache_bytes is not None or not shape.share:
+        return settings.prefix_cache_bytes or 0
+    return 0 if on_gpu else _CPU_STORED_BYTES
 
 
 def limits(settings: ServerSettings, max_length: int) -> Limits:
@@ -148,11 +163,17 @@ def limits(settings: ServerSettings, max_length: int) -> Limits:
 def _launch(
     model: ModelSettings, server: ServerSettings, devices: tuple[str, ...], shape: BatchShape, replicas: int
 ) -> Callable[[], Replica]:
-    threads = server.torch_threads or max(1, (len(os.sched_getaffinity(0)) - 1) // replicas)
-    packing = Packing(shape.share, shape.max_tokens if shape.fixed else 0, model.prefix_cache_bytes)
+    # Two threads of one forward wait for each other at every operation; where text and transport take a core meanwhile, one
+    # thread fewer is faster. Several replicas wait for nobody.
+    threads = server.torch_threads or max(1, _cores() // replicas if replicas > 1 else _cores() - 1)
+    packing = Packing(shape.share, shape.fill_tokens if shape.fixed else 0, stored_bytes(model, shape, on_gpu=devices != CPU))
     visible = ",".join(physical_names([device for device in devices if device != "cpu"]))
     spec = ReplicaSpec(_FACTORY, (ReplicaArguments(model, devices, threads, packing),), (("CUDA_VISIBLE_DEVICES", visible),))
     return partial(ReplicaProcess, spec)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _digest(info: ModelInfo) -> str:

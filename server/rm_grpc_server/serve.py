@@ -113,6 +113,7 @@ def _engine(model: Model, settings: ServerSettings, text_threads: ThreadPoolExec
         pool=model.pool,
         text_threads=text_threads,
         scheduler=scheduler,
+        stores_prefixes=model.stores_prefixes,
         max_bytes=settings.queue_bytes,
         recovery_seconds=settings.recovery_seconds,
         trace=trace,

@@ -12,7 +12,7 @@ from services.models import load_local
 from services.pools import Notes, entry, until
 
 from rm_grpc_server.config import ModelSettings, ServerSettings
-from rm_grpc_server.engine.devices import Claims, physical_names, plan_replicas
+from rm_grpc_server.engine.devices import Claims, physical_names, plan_replicas, replicas_on_cpu
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.errors import ConfigError, ModelLoadError, StartupError
 from rm_grpc_server.models import backbone
@@ -39,6 +39,15 @@ from rm_grpc_server.text.encoding import TokenArray
 )
 def test_what_is_asked_for(request_: str, replicas: int, gpus: int, planned: list[tuple[str, ...]]) -> None:
     assert plan_replicas(request_, replicas, gpus) == planned
+
+
+def test_how_many_replicas_a_cpu_gets() -> None:
+    gigabyte = 2**30
+    assert replicas_on_cpu(5_000_000, cores=8, memory=64 * gigabyte) == 1, "tiny"
+    assert replicas_on_cpu(40_000_000, cores=2, memory=24 * gigabyte) == 2
+    assert replicas_on_cpu(40_000_000, cores=64, memory=24 * gigabyte) == 4
+    assert replicas_on_cpu(10 * gigabyte, cores=64, memory=64 * gigabyte) == 3
+    assert replicas_on_cpu(100 * gigabyte, cores=64, memory=64 * gigabyte) == 1
 
 
 @pytest.mark.parametrize(

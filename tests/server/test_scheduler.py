@@ -51,9 +51,11 @@ def prompt(length: int, seed: int = 0) -> TokenArray:
     return ids
 
 
-def scheduler(budget: int = BUDGET, *, share: bool = True, fixed: bool = False, **settings: object) -> Scheduler[Job]:
+def scheduler(
+    budget: int = BUDGET, *, fill: int = 0, share: bool = True, fixed: bool = False, **settings: object
+) -> Scheduler[Job]:
     bounds = Bounds(100_000, 100_000_000)
-    return Scheduler(shape=BatchShape(budget, share, fixed), bounds=bounds, **settings)  # type: ignore[arg-type]
+    return Scheduler(shape=BatchShape(budget, fill or budget, share, fixed), bounds=bounds, **settings)  # type: ignore[arg-type]
 
 
 def computed(batch: Iterable[Job], *, share: bool = True) -> int:
@@ -157,6 +159,18 @@ def test_a_group_that_does_not_fit_beside_others_waits_for_its_own_batch() -> No
     assert [len(waiting.take(1.0, is_idle=True)) for _ in range(2)] == [1, 4]
 
 
+def test_only_siblings_join_a_batch_that_is_filled() -> None:
+    waiting = scheduler(2048, fill=512)
+    for at in range(8):
+        waiting.put(job(150, seed=at, prompt=prompt(600), stream=at))
+        waiting.put(job(200, seed=100 + at, stream=f"other {at}"))
+    batches = []
+    while batch := waiting.take(1.0, is_idle=True):
+        batches.append(sorted({len(one.ids) for one in batch}))
+        assert computed(batch) == 600 + 8 * 150 if len(batch) == 8 else computed(batch) <= 512
+    assert sorted(map(tuple, batches)) == [(200,)] * 4 + [(750,)]
+
+
 def test_the_callers_hint_brings_a_group_together_too() -> None:
     waiting = scheduler(budget=500)
     shared = prompt(40)
@@ -246,7 +260,7 @@ def test_a_suspect_has_a_batch_of_its_own_and_is_taken_first() -> None:
 
 
 def test_past_its_bounds_it_refuses_with_a_time_to_wait() -> None:
-    waiting: Scheduler[Job] = Scheduler(shape=BatchShape(BUDGET), bounds=Bounds(items=2, tokens=50))
+    waiting: Scheduler[Job] = Scheduler(shape=BatchShape(BUDGET, BUDGET), bounds=Bounds(items=2, tokens=50))
     waiting.put(job(60))  # longer than the bound, but alone
     with pytest.raises(OverloadedError) as caught:
         waiting.put(job(1), retry_delay=3.5)

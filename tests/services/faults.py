@@ -105,5 +105,6 @@ class FaultyModel:
     def served(self, server: ServerSettings) -> Model:
         """For a server on the running event loop."""
         pool = Pool([partial(ReplicaProcess, spec(self.slowness))] * self.replicas, self.vigilance)
-        shape = BatchShape(server.max_batch_tokens or self.max_tokens)
+        tokens = server.max_batch_tokens or self.max_tokens
+        shape = BatchShape(tokens, tokens)
         return Model(self.info, self.text, FaultyScorer().description, pool, shape)

@@ -16,6 +16,8 @@ from rm_grpc_server.errors import ConfigError, StartupError
 _REQUEST = re.compile(r"(auto|cpu|cuda:\d+(?:,\d+)*)?(?:\s*(\d+) per replica)?")
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 CPU = ("cpu",)
+_TINY = 32 * 2**20
+_MOST_ON_CPU = 4
 
 
 def plan_replicas(request: str, replicas: int, gpus: int) -> list[tuple[str, ...]]:
@@ -24,7 +26,7 @@ def plan_replicas(request: str, replicas: int, gpus: int) -> list[tuple[str, ...
     Args:
         request: `auto` (all GPUs, or the CPU where there is none), `cpu`, `cuda:0,1`, each with `N per replica` behind it
             where a replica spans several GPUs; or `N per replica` alone, which is `auto`.
-        replicas: how many; 0 is as many as the devices give, and one on the CPU.
+        replicas: how many; 0 is as many as the devices give, and one on the CPU, see `replicas_on_cpu`.
         gpus: how many GPUs this machine shows.
 
     Raises:
@@ -47,6 +49,17 @@ def plan_replicas(request: str, replicas: int, gpus: int) -> list[tuple[str, ...
     if replicas > len(groups):
         raise ConfigError(f"replicas: {replicas} are asked for, and the devices are enough for {len(groups)}")
     return groups[: replicas or None]
+
+
+def replicas_on_cpu(weight_bytes: int, *, cores: int, memory: int) -> int:
+    """How many replicas of a model are worth it on this many cores: forwards of one thread each waste no core on waiting.
+
+    A tiny model is scored sooner than its conversations are encoded, so that one is enough; weights take half of the memory at
+    most; more than four take long to start and gain little over threads.
+    """
+    if weight_bytes < _TINY:
+        return 1
+    return max(1, min(cores, _MOST_ON_CPU, memory // 2 // weight_bytes))
 
 
 def count_gpus() -> int:

@@ -28,8 +28,9 @@ from rm_grpc.types import (
     TokenizeResult,
 )
 from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.homes import Homes
 from rm_grpc_server.engine.messages import Stages
-from rm_grpc_server.engine.pool import Pool
+from rm_grpc_server.engine.pool import Place, Pool
 from rm_grpc_server.engine.scheduler import Scheduler
 from rm_grpc_server.engine.trace import Trace
 from rm_grpc_server.scoring.activation import activate
@@ -64,6 +65,7 @@ class ModelEngine:
         pool: its replicas, started.
         text_threads: shared by all models.
         scheduler: empty.
+        stores_prefixes: whether replicas keep prompts between batches, so that it matters which of them gets an item.
         max_bytes: most bytes of items that wait.
         recovery_seconds: how long accepted items wait for a replica when all are dead; new ones are refused meanwhile.
         trace: told of each batch.
@@ -78,6 +80,7 @@ class ModelEngine:
         pool: Pool,
         text_threads: Executor,
         scheduler: Scheduler[Entry],
+        stores_prefixes: bool = False,
         max_bytes: int = 2**30,
         recovery_seconds: float = 20.0,
         trace: Trace | None = None,
@@ -90,6 +93,7 @@ class ModelEngine:
         self._pool = pool
         self._text_threads = text_threads
         self._scheduler = scheduler
+        self._homes = Homes() if stores_prefixes and len(pool.places) > 1 else None
         self._max_bytes = max_bytes
         self._recovery_seconds = recovery_seconds
         self._giving_up: asyncio.TimerHandle | None = None
@@ -297,20 +301,23 @@ class ModelEngine:
     def _dispatch(self) -> None:
         """Gives batches to replicas that have room, for as long as there are any."""
         while (place := self._pool.place_with_room()) is not None:
-            batch = self._next_batch(is_idle=place.is_idle)
+            batch = self._next_batch(place)
             if not batch:
                 break
+            if self._homes is not None:
+                self._homes.settle(batch, place.number)
             self._pool.send(place, batch)
         wake = self._scheduler.wake_at()
         if place is not None and wake is not None and self._timer is None:
             delay = max(0.001, wake - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
-    def _next_batch(self, *, is_idle: bool) -> list[Entry]:
+    def _next_batch(self, place: Place) -> list[Entry]:
         while self._retries:
             if batch := [entry for entry in self._retries.pop() if not entry.future.done()]:
                 return batch
-        return self._scheduler.take(self._clock(), is_idle=is_idle)
+        prefers = self._homes.of(place.number) if self._homes is not None else None
+        return self._scheduler.take(self._clock(), is_idle=place.is_idle, prefers=prefers)
 
     def _wake(self) -> None:
         self._timer = None

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, nsmallest
 from typing import Generic, Protocol, TypeVar
 
 from rm_grpc.errors import OverloadedError
@@ -25,6 +25,10 @@ _SHARED_BYTES = 4 * MIN_SHARED_TOKENS
 """Sort keys that differ in these share nothing that is worth sharing; seen faster than counted."""
 _MOST_NEIGHBOURS = 512
 """How many items are looked at for those that belong to a seed."""
+
+
+_MOST_TURNS = 32
+"""How many streams are looked at for one whose next item the device prefers."""
 
 
 class Waiting(Protocol):
@@ -61,12 +65,15 @@ class BatchShape:
 
     Attributes:
         max_tokens: most tokens that it computes; an item that alone has more is a batch of its own.
+        fill_tokens: up to where it is filled with items that have nothing in common. Past it only siblings of what is in join:
+            on a CPU a longer row is no faster, and a shared prefix is worth it all the same.
         share: whether equal beginnings are computed once.
         fixed: whether every batch is filled up to one of few shapes, so that a score's bits do not depend on what it is batched
             with (deterministic mode). An item then belongs to the class of shapes that fits its own length.
     """
 
     max_tokens: int
+    fill_tokens: int
     share: bool = True
     fixed: bool = False
 
@@ -184,20 +191,22 @@ class Scheduler(Generic[W]):
         oldest = next(iter(self._by_age), None)
         return None if oldest is None else oldest.queued + self._max_wait
 
-    def take(self, now: float, *, is_idle: bool) -> list[W]:
+    def take(self, now: float, *, is_idle: bool, prefers: Callable[[W], bool] | None = None) -> list[W]:
         """The next batch, or nothing yet.
 
         Args:
             now: the time, on the clock of `queued`.
             is_idle: whether the device has nothing to do; then a batch is not held back.
+            prefers: whether this device is the best for an item. Among the streams that were served least one whose next item
+                it prefers comes first.
         """
         if not self.items:
             return []
         oldest = next(iter(self._by_age))
-        if not is_idle and self.tokens < self.shape.max_tokens and now - oldest.queued < self._max_wait:
+        if not is_idle and self.tokens < self.shape.fill_tokens and now - oldest.queued < self._max_wait:
             return []
         batch = _Batch[W](self.shape)
-        while (seed := self._seed(now)) is not None:
+        while (seed := self._seed(now, prefers)) is not None:
             if seed.is_over(now):
                 self.discard(seed)
                 continue
@@ -218,7 +227,7 @@ class Scheduler(Generic[W]):
         heappush(self._turns, (stream.served, self._count, stream))
         self.discard(entry)
 
-    def _seed(self, now: float) -> W | None:
+    def _seed(self, now: float, prefers: Callable[[W], bool] | None) -> W | None:
         oldest = next(iter(self._by_age), None)
         if oldest is None:
             return None
@@ -227,9 +236,15 @@ class Scheduler(Generic[W]):
         while True:
             served, _, stream = self._turns[0]
             if stream.waiting and stream.served == served:
-                self._now_served = max(self._now_served, served)
-                return next(iter(stream.waiting))
+                break
             heappop(self._turns)
+        self._now_served = max(self._now_served, served)
+        first = next(iter(stream.waiting))
+        if prefers is None or prefers(first):
+            return first
+        turns = nsmallest(_MOST_TURNS, self._turns)
+        heads = (next(iter(other.waiting)) for served, _, other in turns if other.waiting and other.served == served)
+        return next((head for head in heads if prefers(head)), first)
 
     def _siblings(self, seed: W, now: float) -> list[W]:
         """Those that wait and begin as the seed does, the most alike first."""
@@ -287,9 +302,9 @@ class _Batch(Generic[W]):
 
     def takes(self, seed: W, siblings: Sequence[W]) -> bool:
         """Whether the seed fits, and its siblings with it unless they would leave the batch half empty."""
-        if not self.fits(seed):
+        if self._tokens + self._cost(seed) > self._shape.fill_tokens or not self.fits(seed):
             return False
-        if not siblings or 2 * self._tokens < self._budget:
+        if not siblings or 2 * self._tokens < self._shape.fill_tokens:
             return True
         together = self._cost(seed) + sum(len(one.ids) - common_prefix(one.ids, seed.ids) for one in siblings)
         return self._tokens + together <= self._budget
@@ -301,7 +316,7 @@ class _Batch(Generic[W]):
         if entry.is_alone or self.entries[0].is_alone:
             return False
         if self._shape.fixed:
-            shape = FixedShape.of(len(entry.ids), self._shape.max_tokens)
+            shape = FixedShape.of(len(entry.ids), self._shape.fill_tokens)
             if shape.room != self._budget or len(self.entries) >= shape.reads:
                 return False
         return self._tokens + self._cost(entry) <= self._budget
@@ -310,8 +325,8 @@ class _Batch(Generic[W]):
         """Takes it in; the tokens that it adds."""
         cost = self._cost(entry)
         if not self.entries:
-            tokens = self._shape.max_tokens
-            self._budget = FixedShape.of(len(entry.ids), tokens).room if self._shape.fixed else tokens
+            shape = self._shape
+            self._budget = FixedShape.of(len(entry.ids), shape.fill_tokens).room if shape.fixed else shape.max_tokens
         self.entries.append(entry)
         if self._shape.share:
             at = bisect_left(self._keys, self._key)

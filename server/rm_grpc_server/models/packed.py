@@ -17,6 +17,9 @@ IdArray = npt.NDArray[np.int32]
 MIN_SHARED_TOKENS = 16
 """Fewest tokens that sharing must save to be worth a segment of its own: each costs one more attention call a layer."""
 
+MIN_STORED_TOKENS = 64
+"""Fewest tokens of a beginning that is kept between batches; shorter ones are computed sooner than looked up and merged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

@@ -9,10 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rm_grpc_server.models.attention import Keys
-from rm_grpc_server.models.packed import IdArray, PackedBatch, StoredPrefix, common_prefix, sort_key
-
-MIN_STORED_TOKENS = 64
-"""Shorter beginnings are computed sooner than they are looked up and merged."""
+from rm_grpc_server.models.packed import MIN_STORED_TOKENS, IdArray, PackedBatch, StoredPrefix, common_prefix, sort_key
 
 
 @dataclass(frozen=True, slots=True)
