@@ -59,8 +59,14 @@ class PackedScorer:
             notes=backbone.notes,
         )
 
-    def prepare(self, conversations: Sequence[TokenArray], /) -> _Prepared:
-        """Packs a batch and begins its copy to the device."""
+    def prepare(self, conversations: Sequence[TokenArray], /) -> _Prepared | Sequence[TokenArray]:
+        """Packs a batch and begins its copy to the device.
+
+        Where prompts are kept, that waits for `launch`: the batch in work may be about to keep the one that this batch needs.
+        """
+        return conversations if self._store is not None else self._packed(conversations)
+
+    def _packed(self, conversations: Sequence[TokenArray]) -> _Prepared:
         reads = [self.scorer.positions(ids) for ids in conversations]
         fixed = self._packing.fixed_tokens
         shape = FixedShape.of(max(len(ids) for ids in conversations), fixed) if fixed else None
@@ -72,14 +78,14 @@ class PackedScorer:
             placed = self.scorer.backbone.place(batch, keys, keep=self._store is not None)
             return _Prepared(placed, self._streams.mark())
 
-    def launch(self, prepared: _Prepared, /) -> _Launched:
+    def launch(self, prepared: _Prepared | Sequence[TokenArray], /) -> _Launched:
         """The forward pass.
 
         Raises:
             MemoryError: the device has not enough memory for this batch.
         """
         try:
-            return self._launch(prepared)
+            return self._launch(prepared if isinstance(prepared, _Prepared) else self._packed(prepared))
         except torch.OutOfMemoryError as error:
             told = str(error)
         torch.cuda.empty_cache()
