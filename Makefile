@@ -7,10 +7,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 GEN := .venv-gen
 PROTOS := $(wildcard protos/rm_grpc/v1/*.proto)
-SOURCES := rm_grpc client server cli tests examples
+SOURCES := rm_grpc client server cli tests examples benchmarks
+GPU_PYTHON ?= python3
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format gen setup clean baseline train-embedded
+.PHONY: demo test lint format gen setup clean baseline train-embedded bench bench-peers bench-gpu test-gpu
 
 demo: setup  ## score conversations with the embedded models, live
 	@$(BIN)/rm-grpc demo
@@ -69,6 +70,20 @@ $(GEN)/.ready: constraints-gen.txt
 	@$(PYTHON) -m venv $(GEN)
 	@$(GEN)/bin/pip install --quiet --disable-pip-version-check -r constraints-gen.txt
 	@touch $@
+
+bench: setup  ## speed on this machine, as ratios to what runs in the same minutes (about 30 minutes; QUICK=1 for a glance)
+	@for name in limit prefix overhead modes; do \
+	  $(BIN)/python -m benchmarks $$name $(if $(QUICK),--quick --out build/benchmarks/quick); done
+
+bench-peers: setup  ## the same against other servers, each installed in a virtual environment of its own
+	$(BIN)/python -m benchmarks peers $(ARGS)
+
+# These two run with the interpreter of a GPU machine, which has torch and transformers: GPU_PYTHON=python3.
+bench-gpu:  ## tokens/s, TFLOP/s, idle fraction and prefix ratio on a GPU
+	$(GPU_PYTHON) -m benchmarks gpu
+
+test-gpu:  ## exactness and streams on a GPU
+	PYTHONPATH=.:client:server:cli $(GPU_PYTHON) -m pytest -m gpu tests/gpu $(ARGS)
 
 train-embedded: setup  ## train the two embedded models anew (about 40 minutes on 2 cores)
 	$(BIN)/python examples/arithmetic_models/train.py --out server/rm_grpc_server/defaults

@@ -30,7 +30,6 @@ class Job:
     stream: Hashable = "s"
     group: str = ""
     queued: float = 0.0
-    is_alone: bool = False
     over_at: float = float("inf")
     scored_at: float | None = None
 
@@ -248,15 +247,15 @@ def test_jobs_that_are_over_never_come_into_a_batch() -> None:
     assert waiting.items == 0
 
 
-def test_a_suspect_has_a_batch_of_its_own_and_is_taken_first() -> None:
-    waiting = scheduler()
-    shared = prompt(100)
+def test_what_comes_back_is_taken_first_and_in_its_order() -> None:
+    waiting = scheduler(100, share=False)
     for at in range(3):
-        waiting.put(job(10, seed=at, prompt=shared))
-    suspects = [job(10, seed=10 + at, prompt=shared, is_alone=True) for at in range(2)]
-    waiting.put_back(suspects)
-    assert [waiting.take(0.0, is_idle=True) for _ in range(2)] == [[suspects[0]], [suspects[1]]]
-    assert len(waiting.take(0.0, is_idle=True)) == 3
+        waiting.put(job(60, seed=at))
+    back = [job(60, seed=10 + at, stream="another") for at in range(2)]
+    waiting.put_back(back)
+    waiting.discard(back[0])
+    waiting.put_back(back[:1])
+    assert [waiting.take(9.0, is_idle=True) for _ in range(2)] == [[back[0]], [back[1]]], "the oldest, for all are too old"
 
 
 def test_past_its_bounds_it_refuses_with_a_time_to_wait() -> None:

@@ -256,13 +256,3 @@ def test_a_device_that_there_is_not(checkpoint_folder: dict[tuple[str, str], Pat
     folder = checkpoint_folder["llama", "sequence_classification"]
     with pytest.raises(ConfigError, match="devices: cuda:77 is asked for, and this machine shows"):
         asyncio.run(open_model(ModelSettings(path=str(folder), devices="cuda:77"), ServerSettings(), Claims()))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_equals_the_reference_on_a_gpu(checkpoint_folder: dict[tuple[str, str], Path], architecture: str) -> None:
-    model = load(checkpoint_folder[architecture, "sequence_classification"], "sequence_classification", devices="cuda:0")
-    rows = encoded(model)
-    expected = [model.reference(ids) for ids in rows]
-    np.testing.assert_allclose(packed_scores(model, rows), expected, atol=TOLERANCE, rtol=TOLERANCE)

@@ -50,11 +50,6 @@ class Entry:
         """The caller's hint of what it belongs together with."""
         return self.item.group
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether it must have a batch of its own, because a replica died on it before."""
-        return self.crashes > 0
-
     def resolve(self, outcome: Score | RewardError) -> None:
         """Gives the outcome, unless there is one already."""
         if not self.future.done():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -108,6 +108,8 @@ class ModelEngine:
         """How many replicas died on which ids, also when the items themselves are long over and were sent again."""
         self._retries: list[list[Entry]] = []
         """Halves of batches that failed."""
+        self._apart: deque[Entry] = deque()
+        """Entries that a replica died on: each has a replica to itself, so that the next death tells who is guilty."""
         self._tokens_per_second = 0.0
         self._was_healthy = True
         pool.work_for(self)
@@ -261,6 +263,8 @@ class ModelEngine:
         entry.crashes = self._suspects.get(outcome.ids.tobytes(), 0) if self._suspects else 0
         if entry.crashes >= _MOST_CRASHES:
             entry.resolve(_quarantined(entry.crashes))
+        elif entry.crashes:
+            self._apart.append(entry)
         else:
             try:
                 self._scheduler.put(entry, retry_delay=self._retry_delay())
@@ -300,7 +304,19 @@ class ModelEngine:
 
     def _dispatch(self) -> None:
         """Gives batches to replicas that have room, for as long as there are any."""
+        try:
+            self._send_batches()
+        except Exception as error:  # noqa: BLE001 - nothing else would answer what waits
+            _LOG.exception("batches of %s cannot be formed", self.info.name)
+            _resolve_all(list(self._open), errors.InternalError(f"the scheduler failed: {error!r}"))
+
+    def _send_batches(self) -> None:
         while (place := self._pool.place_with_room()) is not None:
+            if self._has_suspect():
+                if not place.is_idle:
+                    break  # nothing more is sent ahead until one is
+                self._pool.send(place, [self._apart.popleft()], alone=True)
+                continue
             batch = self._next_batch(place)
             if not batch:
                 break
@@ -311,6 +327,12 @@ class ModelEngine:
         if place is not None and wake is not None and self._timer is None:
             delay = max(0.001, wake - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _has_suspect(self) -> bool:
+        """Whether somebody waits to be tried apart."""
+        while self._apart and self._apart[0].future.done():
+            self._apart.popleft()
+        return bool(self._apart)
 
     def _next_batch(self, place: Place) -> list[Entry]:
         while self._retries:
@@ -354,7 +376,9 @@ class ModelEngine:
                 self._suspects.popitem(last=False)
             if entry.crashes >= _MOST_CRASHES:
                 entry.resolve(_quarantined(entry.crashes))
-        self._scheduler.put_back([entry for entry in (*suspects, *others) if not entry.future.done()])
+            else:
+                self._apart.append(entry)
+        self._scheduler.put_back([entry for entry in others if not entry.future.done()])
 
     def changed(self) -> None:
         """See `Employer`."""

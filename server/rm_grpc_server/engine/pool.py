@@ -63,6 +63,7 @@ _LONG_LIFE = 60.0
 class _Flight:
     entries: Sequence[Entry]
     timer: asyncio.TimerHandle
+    is_alone: bool
     is_started: bool = False
 
 
@@ -95,6 +96,10 @@ class Place:
     def is_idle(self) -> bool:
         """Whether it has nothing to do."""
         return not self.flights
+
+    def has_room(self, ahead: int) -> bool:
+        """Whether it takes a batch behind those that it has."""
+        return len(self.flights) < ahead and not any(flight.is_alone for flight in self.flights.values())
 
 
 class Pool:
@@ -142,12 +147,12 @@ class Pool:
 
     def place_with_room(self) -> Place | None:
         """The living replica with the least to do, if it has room for a batch."""
-        living = [place for place in self.places if place.is_alive and len(place.flights) < self.vigilance.ahead]
-        return min(living, key=lambda place: len(place.flights), default=None)
+        places = [place for place in self.places if place.is_alive and place.has_room(self.vigilance.ahead)]
+        return min(places, key=lambda place: len(place.flights), default=None)
 
-    def send(self, place: Place, entries: Sequence[Entry]) -> None:
-        """Gives a replica a batch."""
-        self._send(place, entries, [entry.ids for entry in entries])
+    def send(self, place: Place, entries: Sequence[Entry], *, alone: bool = False) -> None:
+        """Gives a replica a batch; `alone` keeps others away from it, so that a death tells who is guilty."""
+        self._send(place, entries, [entry.ids for entry in entries], alone=alone)
 
     async def close(self) -> None:
         """Ends all replicas; what they had in work is the employer's to answer."""
@@ -238,12 +243,14 @@ class Pool:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    def _send(self, place: Place, entries: Sequence[Entry], conversations: Sequence[np.ndarray]) -> None:
+    def _send(
+        self, place: Place, entries: Sequence[Entry], conversations: Sequence[np.ndarray], *, alone: bool = False
+    ) -> None:
         assert place.replica is not None
         self._number += 1
         hang = self.vigilance.hang_seconds * (len(place.flights) + 1)
         timer = asyncio.get_running_loop().call_later(hang, self._kill_hanging, place, place.replica)
-        place.flights[self._number] = _Flight(entries, timer)
+        place.flights[self._number] = _Flight(entries, timer, alone)
         place.replica.send(Work(self._number, conversations))
 
     @staticmethod

@@ -48,10 +48,6 @@ class Waiting(Protocol):
     def group(self) -> str:
         """What it belongs together with, or empty."""
 
-    @property
-    def is_alone(self) -> bool:
-        """Whether it must have a batch of its own."""
-
     def is_over(self, now: float) -> bool:
         """Whether nobody waits for it any more: it was taken back, or its time ran out."""
 
@@ -210,7 +206,7 @@ class Scheduler(Generic[W]):
             if seed.is_over(now):
                 self.discard(seed)
                 continue
-            siblings = self._siblings(seed, now) if self.shape.share and not seed.is_alone else []
+            siblings = self._siblings(seed, now) if self.shape.share else []
             if batch.is_begun and not batch.takes(seed, siblings):
                 break
             self._move(seed, batch)
@@ -264,11 +260,7 @@ class Scheduler(Generic[W]):
                 after += 1
                 shared_after = self._shared(seed, after)
             same_group = bool(seed.group) and seed.group == other.group
-            if (
-                not other.is_alone
-                and not other.is_over(now)
-                and (other.stream == seed.stream or same_group or 2 * shared >= len(seed.ids))
-            ):
+            if not other.is_over(now) and (other.stream == seed.stream or same_group or 2 * shared >= len(seed.ids)):
                 found.append(other)
                 room -= max(1, len(other.ids) - shared)
         return found
@@ -313,8 +305,6 @@ class _Batch(Generic[W]):
         """Whether it may join."""
         if not self.entries:
             return True
-        if entry.is_alone or self.entries[0].is_alone:
-            return False
         if self._shape.fixed:
             shape = FixedShape.of(len(entry.ids), self._shape.fill_tokens)
             if shape.room != self._budget or len(self.entries) >= shape.reads:
