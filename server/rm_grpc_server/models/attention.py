@@ -223,8 +223,16 @@ class MergedPlan:
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
+_MOST_QUERIES = 1024
+"""Queries whose scores are in memory at once."""
+
+
 def _attend_by_hand(q: Tensor, k: Tensor, v: Tensor, form: Form, visible: Tensor | None) -> Keys:
     """Attention and its log-sum-exp in float32; a query that sees nothing gets minus infinity and weighs nothing."""
+    if q.shape[2] > _MOST_QUERIES:
+        pieces = [slice(start, start + _MOST_QUERIES) for start in range(0, q.shape[2], _MOST_QUERIES)]
+        parts = [_attend_by_hand(q[:, :, at], k, v, form, None if visible is None else visible[at]) for at in pieces]
+        return torch.cat([output for output, _ in parts], 2), torch.cat([logs for _, logs in parts], 2)
     scores = (q @ k[:, None].transpose(2, 3)).float() * form.scale
     if form.softcap:
         scores = form.softcap * torch.tanh(scores / form.softcap)

@@ -1,0 +1,1 @@
+"""`gpu`: how much of a card the packed forward uses. Runs where only torch, Transformers and NumPy are installed."""

@@ -1,0 +1,1 @@
+"""`timeline`: a picture of what happens where while conversations stream in."""
