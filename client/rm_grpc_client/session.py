@@ -38,7 +38,8 @@ class _Owed:
     losses: int = 0
     """How often the connection was lost while a server had it."""
     down_since: float | None = None
-    """When a server first said that it cannot score it now."""
+    """When a server first said, in this outage, that it cannot score it now."""
+    down_last: float = 0.0
 
 
 class Session:
@@ -238,7 +239,9 @@ class Session:
             return True
         if isinstance(error, errors.UnavailableError):
             # The server is there, and its scorers are not: they come back, or another server is no better off.
-            owed.down_since = now if owed.down_since is None else owed.down_since
+            is_new = owed.down_since is None or now - owed.down_last > error.retry_delay + _ANSWER_GRACE
+            owed.down_since = now if is_new or owed.down_since is None else owed.down_since
+            owed.down_last = now
             again = now + error.retry_delay
             is_over = now - owed.down_since >= self._reconnect
         else:

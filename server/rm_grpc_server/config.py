@@ -110,7 +110,9 @@ class ModelSettings(Settings):
         "answers to a prompt do not pay for it again; by default 256 MiB on the CPU and none on a GPU",
     )
     deterministic: bool = Field(
-        False, description="the same bits for a conversation whatever it is batched with; costs the sharing and some filling up"
+        False,
+        description="the same bits for a conversation whatever it is batched with; costs the sharing and some filling up, "
+        "and takes one thread for each replica on the CPU",
     )
     text: TextSettings = TextSettings()
     scorer: ScorerSettings = ScorerSettings()
@@ -119,6 +121,8 @@ class ModelSettings(Settings):
     def _deterministic_alone(self) -> ModelSettings:
         if self.deterministic and self.prefix_cache_bytes:
             raise ValueError("deterministic: goes without prefix_cache_bytes, for stored prefixes change a score's last bits")
+        if self.prefix_cache_bytes and not self.prefix_sharing:
+            raise ValueError("prefix_cache_bytes: goes with prefix_sharing only")
         return self
 
     @model_validator(mode="before")
@@ -169,6 +173,7 @@ class ServerSettings(Settings):
         5.0, gt=0, description="after how long an item goes before all younger ones, whosever stream they are on"
     )
     hang_seconds: float = Field(300.0, gt=0, description="how long a batch may take before its replica is taken for hung")
+    load_seconds: float = Field(3600.0, gt=0, description="how long a replica may take to load before it is given up")
     recovery_seconds: float = Field(
         20.0, ge=0, description="how long accepted items wait for a replica when all are dead; new ones are refused meanwhile"
     )
@@ -196,6 +201,8 @@ class ServerSettings(Settings):
         names = [model.served_name for model in self.models]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"models: {sorted(twice)} is named twice; give each a name of its own (NAME=PATH)")
+        if self.max_batch_tokens and self.fill_batch_tokens > self.max_batch_tokens:
+            raise ValueError("fill_batch_tokens: must not be more than max_batch_tokens")
         if not self.insecure and not is_loopback(self.listen):
             raise ValueError(
                 f"listen: {self.listen} can be reached from other machines without encryption; allow it with insecure"

@@ -18,6 +18,7 @@ from rm_grpc_server.engine.messages import ReplicaSpec
 from rm_grpc_server.engine.pool import Pool, Vigilance
 from rm_grpc_server.engine.replica import Replica, ReplicaProcess
 from rm_grpc_server.engine.scheduler import BatchShape
+from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.models.checkpoint import Checkpoint, open_checkpoint
 from rm_grpc_server.presets import presets, resolve
 from rm_grpc_server.scoring.packing import Packing, ReplicaArguments
@@ -121,11 +122,13 @@ async def open_model(settings: ModelSettings, server: ServerSettings, claims: Cl
         weights = await loop.run_in_executor(None, source.checkpoint.weight_bytes)
         placed *= replicas_on_cpu(weights, cores=_cores(), memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     _LOG.info("loading %s from %s (%s) on %s", settings.served_name, settings.path, source.origin, _told(placed))
+    if source.settings.parallel == "tensor" and len(placed[0]) == 1:
+        raise ConfigError("parallel: tensor needs several devices for a replica; say how many with 'N per replica' in devices")
     for devices in placed:
         claims.claim(devices)
     shape = batch_shape(settings, server, on_gpu=placed[0] != CPU)
     launches = [_launch(source.settings, server, devices, shape, len(placed)) for devices in placed]
-    pool = Pool(launches, Vigilance(hang_seconds=server.hang_seconds, probe_seconds=server.probe_seconds))
+    pool = Pool(launches, _vigilance(server))
     described = await pool.start()
     try:
         names = dict.fromkeys(place.description.device for place in pool.places if place.description)
@@ -160,12 +163,18 @@ def limits(settings: ServerSettings, max_length: int) -> Limits:
     return Limits(max_length, settings.max_message_bytes, settings.window_items, settings.window_bytes)
 
 
+def _vigilance(server: ServerSettings) -> Vigilance:
+    return Vigilance(hang_seconds=server.hang_seconds, probe_seconds=server.probe_seconds, load_seconds=server.load_seconds)
+
+
 def _launch(
     model: ModelSettings, server: ServerSettings, devices: tuple[str, ...], shape: BatchShape, replicas: int
 ) -> Callable[[], Replica]:
     # Two threads of one forward wait for each other at every operation; where text and transport take a core meanwhile, one
     # thread fewer is faster. Several replicas wait for nobody.
     threads = server.torch_threads or max(1, _cores() // replicas if replicas > 1 else _cores() - 1)
+    if model.deterministic and devices[0] == "cpu":
+        threads = 1  # several split a row's products by its place in the batch, and its bits with them
     packing = Packing(shape.share, shape.fill_tokens if shape.fixed else 0, stored_bytes(model, shape, on_gpu=devices != CPU))
     visible = ",".join(physical_names([device for device in devices if device != "cpu"]))
     spec = ReplicaSpec(_FACTORY, (ReplicaArguments(model, devices, threads, packing),), (("CUDA_VISIBLE_DEVICES", visible),))

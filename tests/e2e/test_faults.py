@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from services.faults import CRASH, HANG, MUTE, POISON, RAISE, FaultyModel, Slowness, score_of
+from services.faults import CRASH, EARLY, HANG, MUTE, POISON, RAISE, FaultyModel, Slowness, score_of
 from services.models import LocalModel
 from services.server import ServerProcess, ServerThread
 
@@ -137,7 +137,7 @@ def faulty(logit: LocalModel) -> Iterator[ServerThread]:
 # --- one fault at a time ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [CRASH, HANG, POISON, MUTE])
+@pytest.mark.parametrize("fault", [CRASH, HANG, POISON, MUTE, EARLY])
 async def test_a_poison_item_is_quarantined_and_its_neighbours_are_scored(
     faulty: ServerThread, logit: LocalModel, fault: int
 ) -> None:
@@ -252,7 +252,7 @@ async def test_whatever_happens_each_item_has_one_outcome(logit: LocalModel, see
                 if action == "send":
                     await stream.send(*(ids(generator) for _ in range(generator.randint(1, 12))))
                 elif action == "fault":
-                    fault = generator.choice([CRASH, POISON, RAISE, MUTE] + [HANG] * (generator.random() < 0.2))
+                    fault = generator.choice([CRASH, POISON, RAISE, MUTE, EARLY] + [HANG] * (generator.random() < 0.2))
                     await stream.send(ids(generator), ids(generator, fault), ids(generator))
                 elif action == "hurry":
                     await stream.send(ids(generator), ids(generator), timeout=generator.choice([0.001, 0.01, 0.1]))

@@ -12,13 +12,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.checkpoints import ARCHITECTURES
+from services.checkpoints import ARCHITECTURES, build_model, save_checkpoint
 from services.models import LocalModel, load_local
+from transformers import LlamaConfig
 
 from rm_grpc_server.config import ModelSettings
+from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models import attention, backbone
 from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, PackedBatch, pack
-from rm_grpc_server.models.prefix_store import PrefixStore
+from rm_grpc_server.models.prefix_store import Found, PrefixStore
+from rm_grpc_server.scoring.packed_scorer import PackedScorer
 from rm_grpc_server.scoring.packing import Packing
 from rm_grpc_server.scoring.protocols import Verdict
 from rm_grpc_server.text.encoding import TokenArray
@@ -152,7 +155,7 @@ def test_the_store_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
 
     def put(conversation: TokenArray) -> None:
         keys = torch.zeros(1, len(conversation), 8)
-        store.keep(packed([conversation]), [(keys, keys)])
+        store.keep(packed([conversation]), [(keys, keys)], Found())
 
     first, second, third = (ids(100, seed) for seed in (1, 2, 3))
     put(first)
@@ -163,6 +166,18 @@ def test_the_store_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     assert [one is not None for one in found] == [True, False, True]
     put(ids(1000, 4))
     assert store.size <= 2 * 2 * 100 * 8 * 4
+
+
+@pytest.mark.parametrize("system", [0, 20, 100])
+def test_prompts_behind_a_common_system_message_are_stored_too(checkpoint_folder: Folders, system: int) -> None:
+    model = load(checkpoint_folder, "mistral", Packing(stored_prefix_bytes=50_000_000))
+    prompts = [np.concatenate([ids(system, 1), ids(120, seed)]) for seed in (2, 3)]
+    first = [np.concatenate([prompt, ids(20, 10 + at)]) for prompt in prompts for at in range(2)]
+    last = [np.concatenate([prompt, ids(20, 20 + at)]) for prompt in prompts for at in range(2)]
+    assert_exact(model, first)
+    outcome = model.packed.finish(model.packed.launch(model.packed.prepare(last)))
+    assert outcome.computed_tokens <= 4 * 20 + 2 * MIN_SHARED_TOKENS, "nobody pays for a prompt again"
+    assert_exact(model, [*last, *first])
 
 
 # --- deterministic mode -----------------------------------------------------------------------------------------------
@@ -190,6 +205,34 @@ def test_bits_do_not_depend_on_neighbours(deterministic: LocalModel, lengths: li
     assert bits(deterministic, conversations) == alone
 
 
+def test_bits_in_a_larger_model(tmp_path: Path) -> None:
+    """Wide enough for products to be split in blocks; with one thread, as it is served."""
+    config = LlamaConfig(
+        vocab_size=1024, hidden_size=384, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=2, head_dim=64, num_labels=1, pad_token_id=1, max_position_embeddings=1024,
+    )  # fmt: skip
+    folder = save_checkpoint(tmp_path / "wide", build_model(config, "sequence_classification"))
+    model = load_local(ModelSettings(path=str(folder), deterministic=True))
+    generator = np.random.default_rng(0)
+    conversations = [ids(int(length), at) for at, length in enumerate(generator.integers(3, 90, 10))]
+    alone = {key: value for one in conversations for key, value in bits(model, [one]).items()}
+    for _ in range(6):
+        some = [conversations[at] for at in generator.permutation(10)[:7]]
+        assert bits(model, some) == {one.tobytes(): alone[one.tobytes()] for one in some}
+
+
+def test_a_model_whose_bits_depend_on_neighbours_is_refused(
+    checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place_matters(self: PackedScorer, conversations: Sequence[TokenArray]) -> list[Verdict]:
+        return [Verdict(float(at + len(conversations))) for at in range(len(conversations))]
+
+    model = load(checkpoint_folder, "llama", Packing(share=False, fixed_tokens=512))
+    monkeypatch.setattr(PackedScorer, "score", place_matters)
+    with pytest.raises(ModelLoadError, match="bits of LlamaForSequenceClassification's scores depend on what they are batched"):
+        model.packed.check_bits()
+
+
 @pytest.mark.parametrize("length", [63, 64, 127, 200])
 def test_long_conversations_have_shapes_of_their_own(deterministic: LocalModel, length: int) -> None:
     one = ids(length, length)
@@ -203,7 +246,7 @@ def test_long_conversations_have_shapes_of_their_own(deterministic: LocalModel, 
 # --- the plan for CUDA ------------------------------------------------------------------------------------------------
 
 
-def naive_varlen(query, key, value, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa):  # type: ignore[no-untyped-def]
+def naive_varlen(query, key, value, cu_q, cu_k, max_q, max_k, *, scale, window_size, enable_gqa, num_splits=1):  # type: ignore[no-untyped-def]
     """What `varlen_attn` documents, one sequence at a time: bottom-right causal, with a window to the left."""
     output = torch.empty_like(query)
     groups = query.shape[1] // key.shape[1]

@@ -109,6 +109,33 @@ async def test_a_death_tells_suspects_from_bystanders_and_the_replica_comes_back
         await until(lambda: running.notes.done)
 
 
+async def test_a_start_that_fails_in_any_way_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Running() as running:
+        [place] = running.pool.places
+        launch, calls = place.launch, 0
+
+        def flaky() -> ReplicaProcess:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise OSError("resource temporarily unavailable")
+            made = launch()
+            assert isinstance(made, ReplicaProcess)
+            return made
+
+        place.launch = flaky
+        running.send(entry(CRASH))
+        await until(lambda: calls == 2 and place.is_alive)
+        running.send(entry(1))
+        await until(lambda: running.notes.done)
+
+
+async def test_a_replica_that_hangs_while_it_loads_is_given_up() -> None:
+    pool = Pool([partial(ReplicaProcess, ReplicaSpec("time:sleep", (60,)))], Vigilance(load_seconds=1.0))
+    with pytest.raises(ModelLoadError, match=r"not ready after 1 s \(load_seconds\)"):
+        await pool.start()
+
+
 async def test_a_failure_that_the_replica_survives_is_told() -> None:
     async with Running(Slowness(memory=4)) as running:
         [place] = running.pool.places

@@ -234,6 +234,35 @@ def test_no_item_starves_however_many_siblings_and_new_streams_come() -> None:
     assert max(waits[:30]) <= max_age + 2 * (backlog + 2 * BUDGET) / simulator.rate
 
 
+def test_overload_does_not_end_the_turns_of_streams() -> None:
+    """Everything is older than `max_age` then, and one item of a batch is chosen by age only."""
+    arrivals = [(0.0, job(100, seed=at, stream="greedy")) for at in range(2000)]
+    modest = [(10.0 + 0.1 * at, job(100, seed=5000 + at, stream="modest")) for at in range(50)]
+    simulator = Simulator(scheduler(max_age=1.0))
+    simulator.run(arrivals + modest)
+    waits = [one.scored_at - arrival for arrival, one in modest if one.scored_at is not None]
+    assert max(waits) <= 4 * BUDGET / simulator.rate
+
+
+def test_a_batch_is_formed_soon_however_much_waits() -> None:
+    """Ten thousand streams behind one system message: the work of one batch stays bounded. Counted, not timed."""
+    waiting = scheduler(16_384)
+    system = prompt(40)
+    for at in range(10_000):
+        waiting.put(job(20, seed=at, prompt=system, stream=at))
+    looks = 0
+    original = waiting._shared
+
+    def counted(seed: Job, at: int) -> int:
+        nonlocal looks
+        looks += 1
+        return original(seed, at)
+
+    waiting._shared = counted  # type: ignore[method-assign]
+    assert len(waiting.take(1.0, is_idle=True)) > 300
+    assert looks < 5000
+
+
 def test_jobs_that_are_over_never_come_into_a_batch() -> None:
     waiting = scheduler()
     shared = prompt(100)

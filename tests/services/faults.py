@@ -26,8 +26,8 @@ from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription, Ve
 from rm_grpc_server.text.encoding import TokenArray
 from rm_grpc_server.text.pipeline import TextPipeline
 
-CRASH, HANG, POISON, RAISE, MUTE = 740, 741, 742, 743, 744
-"""Dies; never ends; raises now and on everything that follows; raises; leaves without a word."""
+CRASH, HANG, POISON, RAISE, MUTE, EARLY = 740, 741, 742, 743, 744, 745
+"""Dies; never ends; raises now and on everything that follows; raises; leaves without a word; dies while it is packed."""
 TESTS = Path(__file__).parents[1]
 
 
@@ -56,6 +56,8 @@ class FaultyScorer:
 
     def prepare(self, conversations: Sequence[TokenArray], /) -> Sequence[TokenArray]:
         time.sleep(self._slow.prepare)
+        if any(EARLY in ids for ids in conversations):
+            os._exit(0)
         return conversations
 
     def launch(self, prepared: Sequence[TokenArray], /) -> Sequence[TokenArray]:

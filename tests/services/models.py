@@ -56,8 +56,9 @@ def load_local(settings: ModelSettings, server: ServerSettings | None = None, *,
     packing = packing or Packing(
         shape.share, shape.fill_tokens if shape.fixed else 0, stored_bytes(settings, shape, on_gpu=False)
     )
+    threads = 1 if settings.deterministic else max(1, torch.get_num_threads() - 1)
     devices = (settings.devices if settings.devices != "auto" else "cpu",)
-    scorer = load_replica(ReplicaArguments(source.settings, devices, max(1, torch.get_num_threads() - 1), packing))
+    scorer = load_replica(ReplicaArguments(source.settings, devices, threads, packing))
     info, text = source.described(scorer.description, server)
     return LocalModel(info, text, source.settings, scorer, scorer)
 

@@ -112,8 +112,10 @@ class Claims:
         self._held.clear()
 
     def _lock(self, device: str, path: Path) -> int:
-        self._folder.mkdir(mode=0o777, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = self._opened(path)
+        except OSError as error:
+            raise StartupError(f"devices: {device} cannot be claimed: {error}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -124,4 +126,15 @@ class Claims:
             ) from None
         os.truncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
+        return descriptor
+
+    def _opened(self, path: Path) -> int:
+        """The file, writable for servers of other users too, whatever the umask says."""
+        if not self._folder.is_dir():
+            self._folder.mkdir(exist_ok=True)
+            self._folder.chmod(0o1777)
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if is_new:
+            os.fchmod(descriptor, 0o666)
         return descriptor

@@ -68,9 +68,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A batch is on the device; should the replica die now, the batch may be why."""
+    """A batch is being packed, or is on the device; should the replica die now, the batch may be why."""
 
     number: int
+    on_device: bool
 
 
 @dataclass(frozen=True, slots=True)

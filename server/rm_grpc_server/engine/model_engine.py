@@ -112,6 +112,7 @@ class ModelEngine:
         """Entries that a replica died on: each has a replica to itself, so that the next death tells who is guilty."""
         self._tokens_per_second = 0.0
         self._was_healthy = True
+        self._is_closed = False
         pool.work_for(self)
 
     @property
@@ -159,6 +160,9 @@ class ModelEngine:
     def _accept(self, entry: Entry, now: float) -> bool:
         """Takes an entry in, or gives it the error for which it cannot be."""
         bounds = self._scheduler.bounds
+        if self._is_closed:
+            entry.resolve(_STOPPED)
+            return False
         if not self.is_healthy:
             entry.resolve(_DOWN)
             return False
@@ -195,8 +199,8 @@ class ModelEngine:
 
     async def close(self) -> None:
         """Ends the engine and its replicas; whatever is still on its way gets an error."""
-        for entry in list(self._open):
-            entry.resolve(_STOPPED)
+        self._is_closed = True
+        _resolve_all(list(self._open), _STOPPED)
         for timer in (self._timer, self._giving_up):
             if timer is not None:
                 timer.cancel()
@@ -347,14 +351,22 @@ class ModelEngine:
 
     def scored(self, entries: Sequence[Entry], result: BatchOutcome, stages: Stages) -> None:
         """See `Employer`."""
-        for entry, outcome, shared in zip(entries, result.outcomes, result.shared_tokens, strict=True):
-            if entry.crashes:
-                self._suspects.pop(entry.ids.tobytes(), None)
-            entry.resolve(self._score(entry, outcome, shared, stages) if isinstance(outcome, Verdict) else outcome)
+        try:
+            for entry, outcome, shared in zip(entries, result.outcomes, result.shared_tokens, strict=True):
+                if entry.crashes:
+                    self._suspects.pop(entry.ids.tobytes(), None)
+                entry.resolve(self._score(entry, outcome, shared, stages) if isinstance(outcome, Verdict) else outcome)
+        except Exception as error:  # noqa: BLE001 - these items must have an outcome
+            _LOG.exception("the outcomes of a batch of %s cannot be used", self.info.name)
+            _resolve_all(entries, errors.InternalError(f"the outcome cannot be used: {error!r}"))
         rate = sum(len(entry.ids) for entry in entries) / max(1e-6, stages.ended - stages.started)
         self._tokens_per_second = 0.9 * self._tokens_per_second + 0.1 * rate if self._tokens_per_second else rate
         if self._trace is not None:
-            self._trace.batch(self.info.name, entries, result, stages)
+            try:
+                self._trace.batch(self.info.name, entries, result, stages)
+            except OSError:
+                _LOG.exception("the trace ends here")
+                self._trace = None
 
     def failed(self, entries: Sequence[Entry], message: str, *, out_of_memory: bool) -> None:
         """See `Employer`. A batch is split and tried again, until the entry at fault is alone."""

@@ -78,11 +78,12 @@ class Pipeline:
             self._queues[at + 1].put(None)
 
     def _prepare(self, batch: _Batch) -> None:
+        self._send(Started(batch.work.number, on_device=False))
         batch.value = self._scorer.prepare(batch.value)
         batch.packed = time.monotonic()
 
     def _launch(self, batch: _Batch) -> None:
-        self._send(Started(batch.work.number))
+        self._send(Started(batch.work.number, on_device=True))
         batch.started = time.monotonic()
         batch.value = self._scorer.launch(batch.value)
 

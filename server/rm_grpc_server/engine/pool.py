@@ -14,7 +14,7 @@ import numpy as np
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Started, Work
 from rm_grpc_server.engine.replica import Replica
-from rm_grpc_server.errors import StartupError
+from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription
 
 _LOG = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Vigilance:
         ahead: how many batches a replica has at most, the one in work included.
         hang_seconds: a batch that takes longer means a replica that hangs; it is killed.
         probe_seconds: a replica that scored nothing for so long must score a probe.
+        load_seconds: a replica that is not ready after so long is given up.
         backoff_seconds: wait before a replica is started again after its first quick death; doubled at each further one.
     """
 
@@ -52,6 +53,7 @@ class Vigilance:
     hang_seconds: float = 300.0
     probe_seconds: float = 15.0
     backoff_seconds: float = 1.0
+    load_seconds: float = 3600.0
 
 
 _LONGEST_BACKOFF = 60.0
@@ -64,7 +66,8 @@ class _Flight:
     entries: Sequence[Entry]
     timer: asyncio.TimerHandle
     is_alone: bool
-    is_started: bool = False
+    is_begun: bool = False
+    is_on_device: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -172,7 +175,14 @@ class Pool:
     async def _start(self, place: Place) -> ScorerDescription:
         replica = place.launch()
         try:
-            place.description = await replica.start()
+            starting = asyncio.ensure_future(replica.start())
+            try:
+                await asyncio.wait([starting], timeout=self.vigilance.load_seconds)
+                if not starting.done():
+                    raise ModelLoadError(f"a replica is not ready after {self.vigilance.load_seconds:g} s (load_seconds)")
+                place.description = starting.result()
+            finally:
+                starting.cancel()
         except BaseException:
             replica.kill()
             await replica.ended()
@@ -194,7 +204,7 @@ class Pool:
                 await asyncio.sleep(delay)
             try:
                 await self._start(place)
-            except StartupError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next start may do better
                 place.deaths += 1
                 _LOG.error("replica %d does not start: %s", place.number, error)
             else:
@@ -202,26 +212,28 @@ class Pool:
                 self._told().changed()
 
     async def _listen(self, place: Place, replica: Replica) -> None:
-        while (message := await replica.receive()) is not None:
-            place.last_answer = time.monotonic()
-            try:
+        try:
+            while (message := await replica.receive()) is not None:
+                place.last_answer = time.monotonic()
                 self._hear(place, message)
-            except Exception:  # noqa: BLE001 - a replica that talks nonsense is as good as dead
-                _LOG.exception("an answer of replica %d cannot be used", place.number)
-                break
+        except Exception:  # noqa: BLE001 - a replica that talks nonsense is as good as dead
+            _LOG.exception("an answer of replica %d cannot be used", place.number)
         replica.kill()
         flights = self._forget_flights(place)
         place.replica = None
         _LOG.error("replica %d died with %d batches in work", place.number, len(flights))
-        suspects = [entry for flight in flights if flight.is_started for entry in flight.entries]
-        others = [entry for flight in flights if not flight.is_started for entry in flight.entries]
+        # What is on the device is the likelier reason; what is only being packed is suspected where nothing is on the device.
+        suspected = [flight for flight in flights if flight.is_on_device] or [flight for flight in flights if flight.is_begun]
+        suspects = [entry for flight in suspected for entry in flight.entries]
+        others = [entry for flight in flights if flight not in suspected for entry in flight.entries]
         self._told().lost(suspects, others)
         self._told().changed()
         await replica.ended()
 
     def _hear(self, place: Place, message: Message) -> None:
         if isinstance(message, Started):
-            place.flights[message.number].is_started = True
+            flight = place.flights[message.number]
+            flight.is_begun, flight.is_on_device = True, message.on_device
         elif isinstance(message, (Done, Failed)):
             flight = place.flights.pop(message.number)
             flight.timer.cancel()

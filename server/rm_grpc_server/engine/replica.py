@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -102,7 +104,10 @@ class ReplicaProcess:
     def kill(self) -> None:
         """See `Replica`."""
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # its further ranks too
+        if self._writer is not None:
+            self._writer.transport.abort()  # so that nobody waits for its end, should something hold it
 
     async def ended(self) -> None:
         """See `Replica`."""

@@ -1,8 +1,9 @@
 """Which items are scored next, and together. Pure: it is told the time, and does no I/O.
 
 A batch begins with a seed: the oldest item of the stream that was served least, or the oldest of all once that has waited for
-`max_age`. Beside it come those that wait and share its beginning (the other answers to its prompt), then the next seed, until
-the token budget is full. What is counted are the tokens that the batch will compute, each shared prefix once.
+`max_age` (up to half of a batch, so that streams keep their turns under overload). Beside it come those that wait and share
+its beginning (the other answers to its prompt), then the next seed, until the token budget is full. What is counted are the
+tokens that the batch will compute, each shared prefix once.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, FixedShape, IdArray,
 SIBLING_TOKENS = 32
 """Fewest tokens in common that make two items of one stream belong together."""
 
-
 _SHARED_BYTES = 4 * MIN_SHARED_TOKENS
 """Sort keys that differ in these share nothing that is worth sharing; seen faster than counted."""
-_MOST_NEIGHBOURS = 512
-"""How many items are looked at for those that belong to a seed."""
-
-
+_MOST_LOOKS = 2048
+"""How many items and streams are looked at for one batch, so that nobody waits long for it to be formed."""
+_MOST_REACH = 8
+"""Most tokens of a batch's conversations together, as a multiple of its budget: each reads the keys of its whole path."""
 _MOST_TURNS = 32
 """How many streams are looked at for one whose next item the device prefers."""
 
@@ -117,6 +117,7 @@ class Scheduler(Generic[W]):
         self._place: dict[W, tuple[bytes, int]] = {}
         self._count = 0
         self._now_served = 0.0
+        self._looks = 0
 
     @property
     def items(self) -> int:
@@ -202,7 +203,8 @@ class Scheduler(Generic[W]):
         if not is_idle and self.tokens < self.shape.fill_tokens and now - oldest.queued < self._max_wait:
             return []
         batch = _Batch[W](self.shape)
-        while (seed := self._seed(now, prefers)) is not None:
+        self._looks = _MOST_LOOKS
+        while (seed := self._seed(now, prefers, may_be_aged=not batch.is_half_filled)) is not None:
             if seed.is_over(now):
                 self.discard(seed)
                 continue
@@ -223,11 +225,14 @@ class Scheduler(Generic[W]):
         heappush(self._turns, (stream.served, self._count, stream))
         self.discard(entry)
 
-    def _seed(self, now: float, prefers: Callable[[W], bool] | None) -> W | None:
+    def _seed(self, now: float, prefers: Callable[[W], bool] | None, *, may_be_aged: bool) -> W | None:
+        """What comes next. Half of a batch may be the oldest of all; were it the whole, streams had no turns under
+        overload.
+        """
         oldest = next(iter(self._by_age), None)
         if oldest is None:
             return None
-        if now - oldest.queued >= self._max_age:
+        if may_be_aged and now - oldest.queued >= self._max_age:
             return oldest
         while True:
             served, _, stream = self._turns[0]
@@ -236,8 +241,9 @@ class Scheduler(Generic[W]):
             heappop(self._turns)
         self._now_served = max(self._now_served, served)
         first = next(iter(stream.waiting))
-        if prefers is None or prefers(first):
+        if prefers is None or prefers(first) or self._looks <= 0:
             return first
+        self._looks -= _MOST_TURNS
         turns = nsmallest(_MOST_TURNS, self._turns)
         heads = (next(iter(other.waiting)) for served, _, other in turns if other.waiting and other.served == served)
         return next((head for head in heads if prefers(head)), first)
@@ -250,7 +256,8 @@ class Scheduler(Generic[W]):
         shared_before, shared_after = self._shared(seed, before), self._shared(seed, after)
         found: list[W] = []
         room = self.shape.max_tokens
-        while room > 0 and after - before < _MOST_NEIGHBOURS and max(shared_before, shared_after) >= SIBLING_TOKENS:
+        while room > 0 and self._looks > 0 and max(shared_before, shared_after) >= SIBLING_TOKENS:
+            self._looks -= 1
             if shared_before >= shared_after:
                 other, shared = self._by_ids[before][2], shared_before
                 before -= 1
@@ -282,6 +289,7 @@ class _Batch(Generic[W]):
         self._shape = shape
         self._budget = shape.max_tokens
         self._tokens = 0
+        self._reach = 0
         self._keys: list[bytes] = []
         self._ids: list[IdArray] = []
         self._asked: W | None = None
@@ -292,11 +300,16 @@ class _Batch(Generic[W]):
         """Whether it holds anything."""
         return bool(self.entries)
 
+    @property
+    def is_half_filled(self) -> bool:
+        """Whether half of what it is filled up to is there."""
+        return 2 * self._tokens >= self._shape.fill_tokens
+
     def takes(self, seed: W, siblings: Sequence[W]) -> bool:
         """Whether the seed fits, and its siblings with it unless they would leave the batch half empty."""
         if self._tokens + self._cost(seed) > self._shape.fill_tokens or not self.fits(seed):
             return False
-        if not siblings or 2 * self._tokens < self._shape.fill_tokens:
+        if not siblings or not self.is_half_filled:
             return True
         together = self._cost(seed) + sum(len(one.ids) - common_prefix(one.ids, seed.ids) for one in siblings)
         return self._tokens + together <= self._budget
@@ -309,6 +322,8 @@ class _Batch(Generic[W]):
             shape = FixedShape.of(len(entry.ids), self._shape.fill_tokens)
             if shape.room != self._budget or len(self.entries) >= shape.reads:
                 return False
+        if self._reach + len(entry.ids) > _MOST_REACH * self._budget:
+            return False
         return self._tokens + self._cost(entry) <= self._budget
 
     def add(self, entry: W) -> int:
@@ -323,6 +338,7 @@ class _Batch(Generic[W]):
             self._keys.insert(at, self._key)
             self._ids.insert(at, entry.ids)
         self._tokens += cost
+        self._reach += len(entry.ids)
         return cost
 
     def _cost(self, entry: W) -> int:

@@ -11,9 +11,11 @@ makes one `varlen_attn` call a layer on CUDA, over keys gathered path by path.
 
 from __future__ import annotations
 
+import inspect
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -313,8 +315,17 @@ class VarlenPlan:
             scale=form.scale,
             window_size=(-1 if form.window is None else form.window - 1, 0),
             enable_gqa=query.shape[0] != k.shape[1],
+            **_varlen_options(),
         )
         return output
+
+
+@cache
+def _varlen_options() -> dict[str, Any]:
+    """What makes the kernel's reduction independent of the batch, where this torch's kernel splits keys at all."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return {"num_splits": 1} if "num_splits" in inspect.signature(varlen_attn).parameters else {}
 
 
 def _length(part: slice) -> int:

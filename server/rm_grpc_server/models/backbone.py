@@ -67,6 +67,8 @@ class Backbone:
         self.device = model.device
         self.dtype = str(model.dtype).removeprefix("torch.")
         self.vocabulary_size: int = model.get_input_embeddings().weight.shape[0]
+        self.is_spread = len({parameter.device for parameter in model.parameters()}) > 1
+        """Whether its layers are on several devices."""
         self._reads_only = LastLayer.install(self.decoder)
         config = model.config.get_text_config()
         softcap = getattr(config, "attn_logit_softcapping", None)

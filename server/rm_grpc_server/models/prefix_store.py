@@ -8,8 +8,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
 from rm_grpc_server.models.attention import Keys
-from rm_grpc_server.models.packed import MIN_STORED_TOKENS, IdArray, PackedBatch, StoredPrefix, common_prefix, sort_key
+from rm_grpc_server.models.packed import MIN_STORED_TOKENS, IdArray, PackedBatch, Segment, StoredPrefix, common_prefix, sort_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,12 @@ class Found:
     Attributes:
         prefixes: for each conversation the stored prefix that it begins with, or None.
         keys: keys and values by layer of each stored prefix.
+        ids: token ids of each.
     """
 
-    prefixes: tuple[StoredPrefix | None, ...]
-    keys: tuple[tuple[Keys, ...], ...]
+    prefixes: tuple[StoredPrefix | None, ...] = ()
+    keys: tuple[tuple[Keys, ...], ...] = ()
+    ids: tuple[IdArray, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +70,43 @@ class PrefixStore:
                 tuple((k[:, : one.length], v[:, : one.length]) for k, v in self._stored[key].keys)
                 for key, one in chosen.items()
             )
+            ids = tuple(self._stored[key].ids[: one.length] for key, one in chosen.items())
         prefixes = (chosen.get(key) if key in chosen and length >= chosen[key].length else None for key, length in matches)
-        return Found(tuple(prefixes), keys)
+        return Found(tuple(prefixes), keys, ids)
 
-    def keep(self, batch: PackedBatch, kept: Sequence[Keys]) -> None:
-        """Stores what the conversations of a batch begin with: the part that they share, or the whole of a lone one.
+    def keep(self, batch: PackedBatch, kept: Sequence[Keys], found: Found) -> None:
+        """Stores what conversations of a batch begin with: what several share, and what one has for the most part alone.
 
         Args:
             kept: keys and values of the row by layer.
+            found: what was stored of the batch before.
         """
         for one in batch.segments:
-            if one.parent >= 0 or one.stored >= 0 or one.length < MIN_STORED_TOKENS:
+            whole = one.depth + one.length
+            is_branch = one.subtree_end > one.end
+            if one.stored >= 0 or whole < MIN_STORED_TOKENS or not (is_branch or 2 * one.length > whole):
                 continue
-            ids = batch.input_ids_T[one.start : one.end].astype("int32")
-            keys = tuple((k[:, one.start : one.end].clone(), v[:, one.start : one.end].clone()) for k, v in kept)
-            self._put(_Stored(ids, keys, sum(k.nbytes + v.nbytes for k, v in keys)))
+            path = [one]
+            while path[0].parent >= 0:
+                path.insert(0, batch.segments[path[0].parent])
+            keys = tuple(self._joined(path, row, layer, found) for layer, row in enumerate(kept))
+            self._put(_Stored(self._ids_of(path, batch, found), keys, sum(k.nbytes + v.nbytes for k, v in keys)))
+
+    @staticmethod
+    def _joined(path: Sequence[Segment], row: Keys, layer: int, found: Found) -> Keys:
+        """Keys and values of a whole path in one layer, copied."""
+        sources = [
+            found.keys[one.stored][layer]
+            if one.stored >= 0
+            else (row[0][:, one.start : one.end], row[1][:, one.start : one.end])
+            for one in path
+        ]
+        return torch.cat([k for k, _ in sources], 1), torch.cat([v for _, v in sources], 1)
+
+    @staticmethod
+    def _ids_of(path: Sequence[Segment], batch: PackedBatch, found: Found) -> IdArray:
+        parts = [found.ids[one.stored] if one.stored >= 0 else batch.input_ids_T[one.start : one.end] for one in path]
+        return np.concatenate(parts).astype(np.int32)
 
     def _put(self, new: _Stored) -> None:
         key = sort_key(new.ids)

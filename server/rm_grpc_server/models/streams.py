@@ -32,11 +32,15 @@ class Mark:
 
 
 class Streams:
-    """The streams of one device."""
+    """The streams of one device.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        on_gpu = device.type == "cuda"
+    A model whose layers are spread over several devices has none of its own: its work goes from one device's current stream
+    to the next's, which streams of the first would not wait for.
+    """
+
+    def __init__(self, device: torch.device, *, is_spread: bool = False) -> None:
+        self._device = torch.device("cpu") if is_spread else device
+        on_gpu = self._device.type == "cuda"
         streams = [torch.cuda.Stream(device) if on_gpu else None for _ in range(3)]  # type: ignore[no-untyped-call]  # as above
         self._copy, self._compute, self._read = streams
 
@@ -59,7 +63,7 @@ class Streams:
     def to_host(self, tensor: Tensor) -> Tensor:
         """Begins a copy into pinned memory; it is there when a mark set after it is reached."""
         if self._device.type != "cuda":
-            return tensor
+            return tensor.cpu()
         tensor.record_stream(torch.cuda.current_stream(self._device))
         host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
         return host.copy_(tensor, non_blocking=True)

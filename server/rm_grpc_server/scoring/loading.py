@@ -37,5 +37,6 @@ def load_rank(arguments: ReplicaArguments) -> PackedScorer:
     placement = Placement(local, is_tensor_parallel=arguments.is_tensor_parallel)
     scorer = PackedScorer(load_scorer(checkpoint, settings, placement), arguments.packing)
     difference = scorer.check_against_reference()
+    scorer.check_bits()
     scorer.description = replace(scorer.description, device=", ".join(arguments.devices), difference=difference)
     return scorer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +16,7 @@ from rm_grpc.errors import ScoreNotFiniteError
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.backbone import PlacedBatch
 from rm_grpc_server.models.packed import FixedShape, pack
-from rm_grpc_server.models.prefix_store import PrefixStore
+from rm_grpc_server.models.prefix_store import Found, PrefixStore
 from rm_grpc_server.models.streams import Mark, Streams
 from rm_grpc_server.scoring.packing import Packing
 from rm_grpc_server.scoring.protocols import BatchOutcome, BatchScorer, Outcome, ScorerDescription, Verdict
@@ -30,6 +31,7 @@ _TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
 class _Prepared:
     placed: PlacedBatch
     copied: Mark
+    found: Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class PackedScorer:
     def __init__(self, scorer: BatchScorer, packing: Packing = Packing()) -> None:  # noqa: B008 - frozen
         self.scorer = scorer
         self._packing = packing
-        self._streams = Streams(scorer.backbone.device)
+        self._streams = Streams(scorer.backbone.device, is_spread=scorer.backbone.is_spread)
         self._store = PrefixStore(packing.stored_prefix_bytes) if packing.stored_prefix_bytes else None
         backbone = scorer.backbone
         self.description = ScorerDescription(
@@ -70,13 +72,11 @@ class PackedScorer:
         reads = [self.scorer.positions(ids) for ids in conversations]
         fixed = self._packing.fixed_tokens
         shape = FixedShape.of(max(len(ids) for ids in conversations), fixed) if fixed else None
-        found = self._store.find(conversations, [places[0] for places in reads]) if self._store else None
-        stored = found.prefixes if found else ()
-        batch = pack(conversations, reads, share=self._packing.share, stored=stored, fixed=shape)
+        found = self._store.find(conversations, [places[0] for places in reads]) if self._store else Found()
+        batch = pack(conversations, reads, share=self._packing.share, stored=found.prefixes, fixed=shape)
         with torch.inference_mode(), self._streams.copy_in():
-            keys = found.keys if found else ()
-            placed = self.scorer.backbone.place(batch, keys, keep=self._store is not None)
-            return _Prepared(placed, self._streams.mark())
+            placed = self.scorer.backbone.place(batch, found.keys, keep=self._store is not None)
+            return _Prepared(placed, self._streams.mark(), found)
 
     def launch(self, prepared: _Prepared | Sequence[TokenArray], /) -> _Launched:
         """The forward pass.
@@ -100,7 +100,7 @@ class PackedScorer:
                 streams.lend(placed.position_ids_T)
                 values_UV = self.scorer.head(self.scorer.backbone.hidden_rows(placed))
                 if self._store is not None:
-                    self._store.keep(placed.batch, placed.attending.kept)
+                    self._store.keep(placed.batch, placed.attending.kept, prepared.found)
                 computed = streams.mark()
             with streams.copy_out():
                 computed.hold_back()
@@ -132,28 +132,49 @@ class PackedScorer:
         would be.
 
         Returns:
-            The largest difference, relative to the spread of hidden states where that is above 1.
+            The largest difference, relative to the score, or to the spread of the probes' scores, where these are above 1.
 
         Raises:
             ModelLoadError: the numbers differ by more than rounding: this architecture is not computed rightly when packed.
         """
         backbone = self.scorer.backbone
         probes = probe_conversations(backbone.vocabulary_size, backbone.model.config)
+        references = [self.scorer.reference(ids) for ids in probes]
+        # Rounding grows with the scores' own scale, which a single score near zero does not show.
+        scale = max(1.0, statistics.pstdev(references))
         worst = 0.0
         fits = not self._packing.fixed_tokens or sum(len(ids) for ids in probes) < self._packing.fixed_tokens
         outcomes = self.score(probes) if fits else [outcome for ids in probes for outcome in self.score([ids])]
-        for ids, outcome in zip(probes, outcomes, strict=True):
-            expected = self.scorer.reference(ids)
+        for expected, outcome in zip(references, outcomes, strict=True):
             if isinstance(outcome, ScoreNotFiniteError) or not math.isfinite(expected):
                 raise ModelLoadError(f"scores of a random probe are not finite in {backbone.dtype}; try another dtype")
             assert not isinstance(outcome, Exception)
-            worst = max(worst, abs(outcome.raw_score - expected) / max(1.0, abs(expected)))
+            worst = max(worst, abs(outcome.raw_score - expected) / max(scale, abs(expected)))
         if worst > _TOLERANCE[backbone.dtype]:
             raise ModelLoadError(
                 f"packed scores differ from Transformers' own by {worst:.2g} in {backbone.dtype}: this architecture "
                 f"({type(backbone.model).__name__}) is not computed rightly when packed, and is not served"
             )
         return worst
+
+    def check_bits(self) -> None:
+        """Proves, where shapes are fixed, that a probe's bits do not depend on its place in the row.
+
+        Raises:
+            ModelLoadError: they do. Mixtures of experts are such models: an expert's batch depends on the neighbours.
+        """
+        if not self._packing.fixed_tokens:
+            return
+        backbone = self.scorer.backbone
+        probe, *others = probe_conversations(backbone.vocabulary_size, backbone.model.config)[:4]
+        alone = self.score([probe])
+        for place in range(1, 4):
+            beside = self.score([*others[:place], probe, *others[place:]])
+            if beside[place] != alone[0]:
+                raise ModelLoadError(
+                    f"deterministic: the bits of {type(backbone.model).__name__}'s scores depend on what they are batched "
+                    "with, in spite of fixed shapes; it cannot be served deterministically here"
+                )
 
 
 def probe_conversations(vocabulary_size: int, config: object = None) -> list[TokenArray]:

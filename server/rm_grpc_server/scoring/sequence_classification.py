@@ -71,7 +71,7 @@ class SequenceClassification:
 
     def head(self, rows_RH: Tensor, /) -> Tensor:
         """The head's one output, [rows, 1]."""
-        return torch.nn.functional.linear(rows_RH.float(), self._weight_VH, self._bias_V)
+        return torch.nn.functional.linear(rows_RH.to(self._weight_VH.device).float(), self._weight_VH, self._bias_V)
 
     def verdicts(self, values_RV: Tensor, _rows_per_conversation: Sequence[int], /) -> list[Verdict]:
         """One row a conversation."""

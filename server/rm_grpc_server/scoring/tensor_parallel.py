@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -20,12 +22,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from rm_grpc_server.errors import StartupError
 from rm_grpc_server.scoring.packed_scorer import PackedScorer
 from rm_grpc_server.scoring.packing import ReplicaArguments
 from rm_grpc_server.scoring.protocols import BatchOutcome
 from rm_grpc_server.text.encoding import TokenArray
 
+_LAST_WORDS = 2.0
 _NO_LIMIT = timedelta(days=365)
 """Ranks wait for the next batch as long as it takes; a rank that is gone is noticed by other means."""
 
@@ -61,7 +63,8 @@ class TensorParallelScorer:
 
 def join_as_first(arguments: ReplicaArguments) -> None:
     """Starts the other ranks, and becomes rank 0."""
-    meeting = tempfile.mktemp(prefix="rm-grpc-ranks-")
+    folder = tempfile.mkdtemp(prefix="rm-grpc-ranks-")
+    meeting = f"{folder}/meeting"
     for rank in range(1, len(arguments.devices)):
         follower = subprocess.Popen([sys.executable, "-m", __name__, str(rank), meeting], stdin=subprocess.PIPE)
         assert follower.stdin is not None
@@ -70,10 +73,12 @@ def join_as_first(arguments: ReplicaArguments) -> None:
         # The pipe stays open for as long as this process lives, and no longer.
         threading.Thread(target=_end_with, args=(follower,), daemon=True).start()
     _join(0, meeting, arguments)
+    shutil.rmtree(folder)  # everybody has met
 
 
 def _end_with(follower: subprocess.Popen[bytes]) -> None:
     follower.wait()
+    time.sleep(_LAST_WORDS)  # it may have met what this rank is about to tell
     os._exit(1)
 
 
@@ -94,10 +99,7 @@ def follow(rank: int, meeting: str) -> None:
     arguments: ReplicaArguments = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_input, daemon=True).start()
     _join(rank, meeting, arguments)
-    try:
-        scorer = load_rank(arguments)
-    except StartupError:
-        threading.Event().wait()  # rank 0 meets the same, tells it, and ends this process
+    scorer = load_rank(arguments)
     while True:
         received: list[Any] = [None]
         dist.broadcast_object_list(received, src=0)

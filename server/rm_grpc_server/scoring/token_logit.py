@@ -78,7 +78,9 @@ class TokenLogit:
 
     def head(self, rows_RH: Tensor, /) -> Tensor:
         """The weighted sum of the logits that are asked for, [rows, 1]."""
-        logits_RK = self._transformed(torch.nn.functional.linear(rows_RH.float(), self._rows_KH, self._bias_K))
+        logits_RK = self._transformed(
+            torch.nn.functional.linear(rows_RH.to(self._rows_KH.device).float(), self._rows_KH, self._bias_K)
+        )
         return logits_RK @ self._weights_K[:, None]
 
     def verdicts(self, values_RV: Tensor, _rows_per_conversation: Sequence[int], /) -> list[Verdict]:
