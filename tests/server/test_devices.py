@@ -131,7 +131,7 @@ async def test_a_real_replica_of_one_and_of_two_processes_scores_as_the_referenc
     scorer = {"kind": "token_logit", "token_ids": [0, 7]} if head == "causal_lm" else {}
     values = {"path": str(checkpoint_folder[architecture, head]), "scorer": scorer}
     local = load_local(ModelSettings.model_validate(values))
-    values |= {"devices": devices, "parallel": "tensor"}
+    values |= {"devices": devices, "parallel": "tensor" if "per replica" in devices else "layers"}
     model = await open_model(ModelSettings.model_validate(values), ServerSettings(torch_threads=1), Claims())
     notes = Notes()
     model.pool.work_for(notes)
@@ -154,3 +154,24 @@ async def test_several_cpus_without_tensor_parallelism_are_refused(checkpoint_fo
     folder = checkpoint_folder["llama", "sequence_classification"]
     with pytest.raises(ModelLoadError, match="several of the CPU go with parallel: tensor only"):
         await open_model(ModelSettings(path=str(folder), devices="cpu 2 per replica"), ServerSettings(), Claims())
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"devices": "cpu", "parallel": "tensor"}, "parallel: tensor needs several devices for a replica"),
+        ({"deterministic": True, "prefix_cache_bytes": 1}, "deterministic: goes without prefix_cache_bytes"),
+        ({"prefix_sharing": False, "prefix_cache_bytes": 1}, "prefix_cache_bytes: goes with prefix_sharing only"),
+    ],
+)
+async def test_settings_that_contradict_each_other(
+    checkpoint_folder: dict[tuple[str, str], Path], changes: dict[str, object], told: str
+) -> None:
+    folder = checkpoint_folder["llama", "sequence_classification"]
+    with pytest.raises((ConfigError, ValueError), match=told):
+        await open_model(ModelSettings.model_validate({"path": str(folder), **changes}), ServerSettings(), Claims())
+
+
+def test_the_servers_own_process_holds_no_torch() -> None:
+    script = "import sys, rm_grpc_server.serve; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

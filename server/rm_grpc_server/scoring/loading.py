@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import torch
@@ -24,8 +25,11 @@ def load_replica(arguments: ReplicaArguments) -> ReplicaScorer:
         return load_rank(arguments)
     from rm_grpc_server.scoring.tensor_parallel import TensorParallelScorer, join_as_first
 
-    join_as_first(arguments)
-    return TensorParallelScorer(load_rank(arguments))
+    meeting = join_as_first(arguments)
+    try:
+        return TensorParallelScorer(load_rank(arguments))
+    finally:
+        shutil.rmtree(meeting)
 
 
 def load_rank(arguments: ReplicaArguments) -> PackedScorer:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,8 +61,8 @@ class TensorParallelScorer:
         return self._scorer.finish(launched)
 
 
-def join_as_first(arguments: ReplicaArguments) -> None:
-    """Starts the other ranks, and becomes rank 0."""
+def join_as_first(arguments: ReplicaArguments) -> Path:
+    """Starts the other ranks, and becomes rank 0; the folder where they meet, of no more use once all have loaded."""
     folder = tempfile.mkdtemp(prefix="rm-grpc-ranks-")
     meeting = f"{folder}/meeting"
     for rank in range(1, len(arguments.devices)):
@@ -73,7 +73,7 @@ def join_as_first(arguments: ReplicaArguments) -> None:
         # The pipe stays open for as long as this process lives, and no longer.
         threading.Thread(target=_end_with, args=(follower,), daemon=True).start()
     _join(0, meeting, arguments)
-    shutil.rmtree(folder)  # everybody has met
+    return Path(folder)
 
 
 def _end_with(follower: subprocess.Popen[bytes]) -> None:
