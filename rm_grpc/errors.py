@@ -54,7 +54,11 @@ class RewardError(Exception):
     def within(self, prefix: str) -> RewardError:
         """The same error with its field under `prefix`, for a caller that knows the outer path."""
         path = f"{prefix}.{self.field}" if self.field else prefix
-        return _rebuild(type(self), self.message, path, self.retry_delay, self.metadata, self.reason)
+        return self.at(path)
+
+    def at(self, field: str) -> RewardError:
+        """The same error of another field, for a caller that knows the value by another name."""
+        return _rebuild(type(self), self.message, field, self.retry_delay, self.metadata, self.reason)
 
     def of_part(self, name: str) -> RewardError:
         """The same error, of a named part of the answer such as an ensemble's component."""

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 from rm_grpc_cli.evaluation.accuracy import ScoredSet
 from rm_grpc_cli.evaluation.assembly import Assembly
-from rm_grpc_cli.evaluation.picture import check_picture, draw
+from rm_grpc_cli.evaluation.picture import draw
 from rm_grpc_cli.evaluation.report import Source, report
 from rm_grpc_cli.evaluation.results import Results
 from rm_grpc_cli.evaluation.sets import FailedSet, read_set
 from rm_grpc_cli.evaluation.tables import tables, told_errors, told_notes
+from rm_grpc_cli.outputs import check_outputs, write_json
+from rm_grpc_cli.progress import progress
 from rm_grpc_cli.target import open_target, target_options
 from rm_grpc_client import Item, RewardClient
 
@@ -42,7 +42,7 @@ def command(file: Path, json_file: Path | None, picture: Path | None, address: s
     A line that cannot be read or scored counts neither as right nor as wrong. The exit status is 0 where every line was scored,
     3 where some were not, and 1 or 2 where there is no result.
     """
-    _check_outputs(file, json_file, picture)
+    check_outputs(json_file, picture, source=file)
     source = _survey(file)
     console = Console(stderr=True)
     with open_target(address, model, config, console) as target, RewardClient(target.address, model=target.model) as client:
@@ -50,7 +50,7 @@ def command(file: Path, json_file: Path | None, picture: Path | None, address: s
         results = _Run(file, info.model_digest).score(client, source.lines, console)
     _show(results, f"{info.name} (digest {info.model_digest}) on {source.lines} lines of {file}")
     if json_file is not None:
-        json_file.write_text(json.dumps(report(results, source, info), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(json_file, report(results, source, info))
     if picture is not None:
         draw(results.spread, f"{info.name} on {file.name}", picture)
     for told in told_errors(results):
@@ -85,28 +85,26 @@ class _Run:
         Raises:
             click.ClickException: the server's model changed on the way.
         """
-        columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task("", total=total)
-            for result in client.score_stream(self._items(progress, task)):
+        with progress("evaluating", total, console) as advance:
+            for result in client.score_stream(self._items(advance)):
                 if result.error is None and result.score.model_digest != self._model_digest:
                     raise click.ClickException(f"the model became another: its digest is now {result.score.model_digest}")
                 if (settled := self._assembly.settle(result.id, result.outcome)) is not None:
-                    self._take_in(settled, progress, task)
+                    self._take_in(settled, advance)
         return self._results
 
-    def _items(self, progress: Progress, task: TaskID) -> Iterator[Item]:
+    def _items(self, advance: Callable[[float], None]) -> Iterator[Item]:
         for number, line in _lines(self._file):
             read = read_set(number, line)
             if isinstance(read, FailedSet):
-                self._take_in(read, progress, task)
+                self._take_in(read, advance)
             else:
                 yield from self._assembly.take_apart(read)
 
-    def _take_in(self, outcome: ScoredSet | FailedSet, progress: Progress, task: TaskID) -> None:
+    def _take_in(self, outcome: ScoredSet | FailedSet, advance: Callable[[float], None]) -> None:
         with self._lock:
             self._results.add(outcome)
-        progress.advance(task)
+        advance(1)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -129,20 +127,3 @@ def _survey(file: Path) -> Source:
     if not count:
         raise click.ClickException(f"{file} holds no line")
     return Source(str(file), digest.hexdigest(), count)
-
-
-def _check_outputs(file: Path, json_file: Path | None, picture: Path | None) -> None:
-    """Looks before the scoring whether its results can be written, so that none is lost at the end.
-
-    Raises:
-        click.ClickException: they cannot.
-    """
-    for output in (json_file, picture):
-        if output is None:
-            continue
-        if output.exists() and output.samefile(file):
-            raise click.UsageError(f"{output} would overwrite the input; name another file")
-        if not output.parent.is_dir():
-            raise click.UsageError(f"{output}: there is no folder {output.parent}")
-    if picture is not None:
-        check_picture(picture)

@@ -13,10 +13,10 @@ from typing import IO
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rm_grpc.errors import RewardError
 from rm_grpc_cli.lines import item_of_line, line_digest, output_line
+from rm_grpc_cli.progress import progress
 from rm_grpc_cli.target import open_target, target_options
 from rm_grpc_client import Item, RewardClient, Score
 
@@ -89,14 +89,15 @@ class _Run:
     def score(self, client: RewardClient, total: int, console: Console) -> _Run:
         """Scores what is left and writes it in the input's order."""
         before = signal.signal(signal.SIGINT, self._interrupt)
-        columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         try:
-            with self._output.open("a", encoding="utf-8") as out, Progress(*columns, console=console) as progress:
-                task = progress.add_task("", total=total, completed=self._done)
+            with (
+                self._output.open("a", encoding="utf-8") as out,
+                progress("scoring", total, console, done=self._done) as advance,
+            ):
                 for result in client.score_stream(self._items()):
                     self._outcomes[int(result.id)] = result.outcome
-                    progress.advance(task, self._write_ready(out))
-                progress.advance(task, self._write_ready(out))
+                    advance(self._write_ready(out))
+                advance(self._write_ready(out))
         finally:
             signal.signal(signal.SIGINT, before)
         return self

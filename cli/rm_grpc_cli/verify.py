@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rm_grpc_cli.evaluation.picture import check_picture
+from rm_grpc_cli.outputs import check_outputs, write_json
+from rm_grpc_cli.progress import progress
 from rm_grpc_cli.target import own_server
 from rm_grpc_cli.verification.cards import card_rows
 from rm_grpc_cli.verification.chosen import Chosen, choose
@@ -69,7 +68,7 @@ def command(
 
     The exit status is 0 where all differences are within what is allowed, else 1.
     """
-    _check_outputs(json_file, picture)
+    check_outputs(json_file, picture)
     chosen = choose(model, config)
     expected = expected_of(chosen.model)
     own = read_probes(probes) if probes else built_in()
@@ -85,7 +84,7 @@ def command(
     cards = card_rows(expected, run.info.scorer_kind, parities)
     found = Verification(_described(run.info), source, with_rounding(parities), tuple(cards))
     if json_file is not None:
-        json_file.write_text(json.dumps(report(found), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_json(json_file, report(found))
     if picture is not None:
         draw(found, picture)
     _show(found)
@@ -127,13 +126,14 @@ class _Run:
 
     def _served(self, client: RewardClient, info: ModelInfo) -> list[Round]:
         total = requests_of(self._probes, self._shuffles)
-        with _progress(f"{info.dtype}, served", total, self._console) as advance:
-            return score_rounds(client, self._probes, self._shuffles, advance)
+        with progress(f"{info.dtype}, served", total, self._console, remaining=False) as advance:
+            return score_rounds(client, self._probes, self._shuffles, lambda: advance(1))
 
     def _compared(self, info: ModelInfo, rounds: Sequence[Round]) -> Parity:
         self.info = info
-        with _progress(f"{info.dtype}, naive", len(self._probes), self._console) as advance:
-            naive = score_naively(self._chosen.of_dtype(info.dtype), self._chosen.server, self._probes, advance)
+        chosen, count = self._chosen, len(self._probes)
+        with progress(f"{info.dtype}, naive", count, self._console, remaining=False) as advance:
+            naive = score_naively(chosen.of_dtype(info.dtype), chosen.server, self._probes, lambda: advance(1))
         sorted_out = sides(self._probes, rounds, naive.outcomes)
         if not sorted_out.compared and not sorted_out.disagreements:
             told = "; ".join(f"{one.name}: {one.refusal.message}" for one in sorted_out.refused[:3])
@@ -160,14 +160,6 @@ def _described(info: ModelInfo) -> dict[str, str]:
     return {name: str(getattr(info, name)) for name in names}
 
 
-@contextmanager
-def _progress(told: str, total: int, console: Console) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(told, total=total)
-        yield lambda: progress.advance(task)
-
-
 def _show(found: Verification) -> None:
     console = Console(highlight=False)
     model = found.model
@@ -180,12 +172,3 @@ def _show(found: Verification) -> None:
     for note in ("", *told_notes(found)):
         console.print(Text(note, style="dim"))
     console.print(Text(f"\n{found.verdict}", style="bold green" if found.passed else "bold red"))
-
-
-def _check_outputs(json_file: Path | None, picture: Path | None) -> None:
-    """Looks before minutes of scoring whether the results can be written."""
-    for output in (json_file, picture):
-        if output is not None and not output.parent.is_dir():
-            raise click.UsageError(f"{output}: there is no folder {output.parent}")
-    if picture is not None:
-        check_picture(picture)

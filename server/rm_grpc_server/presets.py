@@ -12,6 +12,9 @@ from pydantic import Field
 from rm_grpc_server.config import ModelSettings, ScorerSettings, Settings, TextSettings, parse
 from rm_grpc_server.errors import ConfigError
 
+OWN_SETTINGS = "the caller's settings and the defaults"
+"""Where settings come from that no preset takes part in."""
+
 
 class Preset(Settings):
     """The settings of one public model.
@@ -44,7 +47,7 @@ def resolve(settings: ModelSettings) -> tuple[ModelSettings, str]:
     """
     wanted = settings.preset or (settings.path if settings.path in presets() else "none")
     if wanted == "none":
-        return settings, "the caller's settings and the defaults"
+        return settings, OWN_SETTINGS
     if wanted not in presets():
         raise ConfigError(f"preset: there is no preset {wanted!r}; there are {', '.join(sorted(presets()))}")
     preset = presets()[wanted]

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from rm_grpc.errors import ConversationTooLongError, InvalidRequestError
 from rm_grpc_cli.evaluation.accuracy import Answer, Correlation, ScoredSet, Tally, best_of_n_credit
 from rm_grpc_cli.evaluation.assembly import Assembly
-from rm_grpc_cli.evaluation.picture import bin_edges, check_picture, draw
+from rm_grpc_cli.evaluation.picture import draw
 from rm_grpc_cli.evaluation.report import Source, report
 from rm_grpc_cli.evaluation.results import LISTED_ERRORS, Results, Spread
 from rm_grpc_cli.evaluation.sets import CandidateSet, FailedSet, Origin, Rule, read_set
+from rm_grpc_cli.plots import bin_edges, check_picture
 from rm_grpc_client import Conversation, ModelInfo, Score
 
 USER, ANSWER = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}

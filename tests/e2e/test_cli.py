@@ -10,12 +10,16 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from services import command as command_line
+from services.command import write
 from services.server import ServerProcess, ServerThread
 
+command = partial(command_line.command, columns=None)
 GOOD = {"messages": [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "1+1=2"}]}
 LINES: list[Any] = [
     {**GOOD, "id": "first"},
@@ -28,17 +32,6 @@ LINES: list[Any] = [
     {"prompt": [{"role": "user", "content": "hi"}], "response": "yo", "metadata": {"reference": "x"}},
 ]
 ERRORS = {4: "NO_MESSAGES", 5: "INVALID_REQUEST", 6: "INVALID_REQUEST"}
-
-
-def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rm_grpc_cli", *arguments], check=False, capture_output=True, text=True, timeout=240, **options
-    )
-
-
-def write(path: Path, lines: list[Any]) -> Path:
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    return path
 
 
 def read(path: Path) -> list[dict[str, Any]]:

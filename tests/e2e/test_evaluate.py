@@ -5,37 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import problems
 import pytest
+from services.command import command, write
 from services.server import ServerThread
 
 from rm_grpc_client import RewardClient
 
 REASONING = ("math-prm", "hep-python")
-
-
-def command(*arguments: str, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rm_grpc_cli", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "COLUMNS": str(columns)},
-    )
-
-
-def write(path: Path, lines: list[Any]) -> Path:
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    return path
 
 
 def drawn(count: int) -> list[problems.Pair]:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from services.command import command
 from services.published import openbmb, process_lm_head, steerlm
 
 MESSAGES = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "1+1=2"}]
-
-
-def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "80", "NO_COLOR": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "rm_grpc_cli", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=environment,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")

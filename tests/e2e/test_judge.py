@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,11 +49,7 @@ class JudgeServer(ServerProcess):
         file = folder / "server.yaml"
         told = [{"name": name, "scorer": {"kind": "judge", **scorer}} for name, scorer in models.items()]
         file.write_text(yaml.safe_dump({"listen": "127.0.0.1:0", "models": told}))
-        self._ready = folder / "address"
-        command = [sys.executable, "-m", "rm_grpc_cli", "serve", f"--ready-file={self._ready}", f"--config={file}"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **env}
-        )
+        super().__init__(folder, f"--config={file}", env={**os.environ, **env})
 
     def __enter__(self) -> JudgeServer:
         return self

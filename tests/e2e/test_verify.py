@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from services import command as command_line
+from services.command import write
 from services.models import LocalModel, WrappedScorer, load_local, with_scorer
 from services.published import pairwise, process_heads
 from services.server import ServerThread
@@ -32,20 +31,7 @@ LINES: list[dict[str, Any]] = [
 ]
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "rm_grpc_cli", "verify", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env={**os.environ, "COLUMNS": "80"},
-    )
-
-
-def write(path: Path, lines: Sequence[Any]) -> Path:
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    return path
+command = partial(command_line.command, "verify", timeout=280)
 
 
 @pytest.fixture

@@ -177,7 +177,7 @@ def _messages(raw: list[Any], where: str) -> tuple[Message, ...]:
     try:
         return Conversation.from_openai(raw).messages
     except InvalidRequestError as error:
-        raise type(error)(error.message, field=error.field.replace("messages", where, 1)) from error
+        raise error.at(error.field.replace("messages", where, 1)) from error
 
 
 def _contains(messages: tuple[Message, ...], prompt: tuple[Message, ...]) -> bool:

@@ -18,7 +18,7 @@ from rm_grpc_cli.verification.outcomes import Outcome, from_json
 from rm_grpc_cli.verification.probes import Probe
 from rm_grpc_client import Item
 from rm_grpc_server.config import ModelSettings, ServerSettings
-from rm_grpc_server.engine.devices import CPU, physical_names
+from rm_grpc_server.engine.devices import CPU, visible
 from rm_grpc_server.errors import StartupError
 from rm_grpc_server.opening.naive import naive_devices
 
@@ -58,7 +58,7 @@ def score_naively(
         "server": server.model_dump(mode="json", exclude_unset=True, exclude={"models", "listen", "ready_file"}),
         "lines": [probes[at].line for at in places],
     }
-    answer = _ask(job, "" if devices == CPU else ",".join(physical_names(devices)), model.served_name, progress)
+    answer = _ask(job, visible(devices), model.served_name, progress)
     outcomes = [from_json(told) for told in answer["outcomes"]]
     return NaiveRun(answer["digests"], dict(zip(places, outcomes, strict=True)))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rm_grpc_cli.evaluation.picture import bin_edges, check_picture
+from rm_grpc_cli.plots import bin_edges, check_picture, new_figure
 from rm_grpc_cli.verification.outcomes import SCORE
 from rm_grpc_cli.verification.parity import Parity
 from rm_grpc_cli.verification.verification import Verification
@@ -21,10 +20,8 @@ def draw(found: Verification, file: Path) -> None:
         ClickException: as `check_picture`.
     """
     check_picture(file)
-    # By name, so that types are checked alike with Matplotlib and without it.
-    make_figure: Any = import_module("matplotlib.figure").Figure
     rows = len(found.parities)
-    figure = make_figure(figsize=(10.0, 3.6 * rows), layout="constrained")
+    figure = new_figure((10.0, 3.6 * rows))
     figure.suptitle(f"{found.model['name']}: the service and the naive path", fontsize=10, parse_math=False)
     for parity, (scatter, histogram) in zip(found.parities, figure.subplots(rows, 2, squeeze=False), strict=True):
         _draw_scores(parity, scatter)

@@ -82,6 +82,11 @@ def physical_names(devices: Sequence[str]) -> list[str]:
     return [shown.split(",")[index].strip() for index in indices] if shown else [str(index) for index in indices]
 
 
+def visible(devices: Sequence[str]) -> str:
+    """CUDA_VISIBLE_DEVICES of a process on these devices; empty for the CPU."""
+    return ",".join(physical_names([device for device in devices if device != "cpu"]))
+
+
 class Claims:
     """Devices that this server holds, by locked files that the system frees when the server is gone, however it goes.
 

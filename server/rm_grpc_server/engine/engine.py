@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
+from rm_grpc.errors import DrainingError
 from rm_grpc.types import Item, ModelInfo, ScoreOptions, TokenizeResult
 from rm_grpc_server.engine.entry import Entry
+
+STOPPED = DrainingError("the server stopped before the item was scored", retry_delay=1.0)
+"""What is left of an item when its engine is closed."""
 
 
 class Engine(Protocol):

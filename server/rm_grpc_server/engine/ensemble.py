@@ -10,13 +10,11 @@ from dataclasses import replace
 from rm_grpc import errors
 from rm_grpc.types import Activation, Item, ModelInfo, Score, ScoreOptions, TokenizeResult, Verdict
 from rm_grpc_server.config import Normalization
-from rm_grpc_server.engine.engine import Engine
+from rm_grpc_server.engine.engine import STOPPED, Engine
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.parts import join
 from rm_grpc_server.engine.scores import Scoring
 from rm_grpc_server.scoring.kinds.ensemble import Options
-
-_STOPPED = errors.DrainingError("the server stopped before the item was scored", retry_delay=1.0)
 
 
 class EnsembleEngine:
@@ -64,12 +62,11 @@ class EnsembleEngine:
         entries = [Entry(item, options, loop.create_future(), None, now, stream) for item in items]
         if self._is_closed:
             for entry in entries:
-                entry.resolve(_STOPPED)
+                entry.resolve(STOPPED)
             return entries
         raw = replace(options, activation=Activation.NONE)
-        distinct = {
-            engine: name for name, engine in reversed(list(self._engines.items()))
-        }  # asked once, however often it counts
+        # A model is asked once, however often it counts; its first component tells of its errors.
+        distinct = {engine: name for name, engine in reversed(list(self._engines.items()))}
         asked = [engine.submit(items, raw, timeout=timeout, stream=stream, sizes=sizes) for engine in distinct]
         names = list(distinct.values())
         places = [list(distinct).index(engine) for engine in self._engines.values()]
@@ -82,17 +79,15 @@ class EnsembleEngine:
     async def tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
         """See `Engine`: each component reads its own tokens, and is asked for them by its own name."""
         del options
-        told = errors.InvalidRequestError(f"an ensemble reads nothing itself; ask {', '.join(self._names())}", field="model")
+        names = ", ".join(engine.info.name for engine in self._engines.values())
+        told = errors.InvalidRequestError(f"an ensemble reads nothing itself; ask {names}", field="model")
         return [TokenizeResult(item.id, None, told) for item in items]
 
     async def close(self) -> None:
         """See `Engine`; the components are closed by whoever made them."""
         self._is_closed = True
         for entry in list(self._open):
-            entry.resolve(_STOPPED)
-
-    def _names(self) -> list[str]:
-        return [engine.info.name for engine in self._engines.values()]
+            entry.resolve(STOPPED)
 
     def _together(self, entry: Entry, scores: Sequence[Score]) -> Score | errors.RewardError:
         used = [replace(score, raw_score=score.score) for score in scores]

@@ -16,6 +16,7 @@ from concurrent.futures import Executor
 from rm_grpc import errors
 from rm_grpc.types import Item, ModelInfo, ScoreOptions, TokenIds, TokenizeResult, Verdict
 from rm_grpc_server.config import Normalization
+from rm_grpc_server.engine.engine import STOPPED
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.homes import Homes
 from rm_grpc_server.engine.messages import Stages
@@ -32,7 +33,6 @@ _TEXT_CHUNK = 8
 """Items that one text job renders and encodes: enough to pay for the hop to the thread, few enough to spread."""
 _MOST_CRASHES = 2
 _SUSPECTS_REMEMBERED = 4096
-_STOPPED = errors.DrainingError("the server stopped before the item was scored", retry_delay=1.0)
 _DOWN = errors.UnavailableError("no replica of the model is up; they are being started again", retry_delay=1.0)
 
 
@@ -138,7 +138,7 @@ class ModelEngine:
         """Takes an entry in, or gives it the error for which it cannot be."""
         bounds = self._scheduler.bounds
         if self._is_closed:
-            entry.resolve(_STOPPED)
+            entry.resolve(STOPPED)
             return False
         if not self.is_healthy:
             entry.resolve(_DOWN)
@@ -177,7 +177,7 @@ class ModelEngine:
     async def close(self) -> None:
         """Ends the engine and its replicas; whatever is still on its way gets an error."""
         self._is_closed = True
-        _resolve_all(list(self._open), _STOPPED)
+        _resolve_all(list(self._open), STOPPED)
         for timer in (self._timer, self._giving_up):
             if timer is not None:
                 timer.cancel()
@@ -205,7 +205,7 @@ class ModelEngine:
             for entry, outcome in zip(chunk, encoded, strict=True):
                 self._enqueue(entry, outcome)
         except asyncio.CancelledError:
-            _resolve_all(chunk, _STOPPED)
+            _resolve_all(chunk, STOPPED)
             raise
         except BaseException as error:  # noqa: BLE001 - these items must have an outcome; panics of native code are no Exception
             _LOG.exception("the text pipeline of %s failed", self.info.name)

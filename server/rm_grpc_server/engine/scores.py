@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rm_grpc.errors import RewardError, ScoreNotFiniteError
@@ -10,11 +10,8 @@ from rm_grpc.types import Score, ScoreOptions, StepScore, Timing, Verdict
 from rm_grpc_server.config import Normalization
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.messages import Stages
-from rm_grpc_server.scoring.arithmetic import activate
+from rm_grpc_server.scoring.arithmetic import activate, is_float32
 from rm_grpc_server.text.encoding import Encoding
-
-_LARGEST = 3.4028234663852886e38
-"""The largest float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +75,25 @@ class Scoring:
 
 
 def _not_finite(used: float, verdict: Verdict) -> ScoreNotFiniteError | None:
-    """The error where a number would not arrive as one: scores are float32 on the wire."""
-    named = {"the score": used, "the raw score": verdict.raw_score, **verdict.attributes}
-    named |= {f"step {at}": step.score for at, step in enumerate(verdict.steps)}
-    wrong = next((name for name, value in named.items() if not abs(value) <= _LARGEST), None)
-    return None if wrong is None else ScoreNotFiniteError(f"{wrong} is {named[wrong]}, which is no finite float32")
+    """The error where a number would not arrive as one."""
+    wrong = next(((name, value) for name, value in _numbers(used, verdict) if not is_float32(value)), None)
+    return None if wrong is None else ScoreNotFiniteError(f"{wrong[0]} is {wrong[1]}, which is no finite float32")
+
+
+def _numbers(used: float, verdict: Verdict) -> Iterator[tuple[str, float]]:
+    yield "the score", used
+    yield "the raw score", verdict.raw_score
+    yield from verdict.attributes.items()
+    for at, step in enumerate(verdict.steps):
+        yield f"step {at}", step.score
 
 
 def _placed(steps: tuple[StepScore, ...], encoding: Encoding) -> tuple[StepScore, ...]:
     """The steps with where each was read and the characters that it judges, which the replica does not know."""
-    if encoding.request is not None:
+    if not steps or encoding.request is not None:
         return steps
     spans = encoding.steps or ((0, 0),) * len(steps)
-    return (
-        tuple(
-            replace(step, token_offset=at, char_start=start, char_end=end)
-            for step, at, (start, end) in zip(steps, encoding.reads, spans, strict=True)
-        )
-        if steps
-        else ()
+    return tuple(
+        replace(step, token_offset=at, char_start=start, char_end=end)
+        for step, at, (start, end) in zip(steps, encoding.reads, spans, strict=True)
     )

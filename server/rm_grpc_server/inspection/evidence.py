@@ -14,17 +14,12 @@ from safetensors import safe_open
 
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.checkpoint import Checkpoint
-from rm_grpc_server.models.head_names import find_heads, layers_of
+from rm_grpc_server.models.head_names import IN_LAYER, LM_HEAD, beside_body, find_heads, layers_of
 from rm_grpc_server.text.tokenizer import TokenizerFiles
 
-_IN_LAYER = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|embed_in|wte|word_embeddings|tok_embeddings)\.weight$")
-_BODY = re.compile(
-    r"(^|\.)(embed_\w+|\w*embeddings\w*|encoder|wte|wpe|tok_embeddings|norm|norm_f|final_\w*norm|ln_f|rotary_emb|pooler)(\.|$)"
-)
 _MOST_OUTPUTS = 64
 """A head under an unknown name that gives more numbers is taken for something else."""
-_LM_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ class Evidence:
     @cached_property
     def heads(self) -> tuple[FoundHead, ...]:
         """Heads under known names, outside the layers of the body."""
-        names = [name for name in self.tensors if not _IN_LAYER.search(name)]
+        names = [name for name in self.tensors if not IN_LAYER.search(name)]
         return tuple(self.head(name) for name in find_heads(names))
 
     @cached_property
@@ -107,14 +102,12 @@ class Evidence:
     @cached_property
     def beside_body(self) -> tuple[str, ...]:
         """Tensors that are no part of the body and no language-model head."""
-        return tuple(
-            name for name in sorted(self.tensors) if not (_IN_LAYER.search(name) or _BODY.search(name) or _LM_HEAD.search(name))
-        )
+        return tuple(beside_body(self.tensors))
 
     @cached_property
     def has_lm_head(self) -> bool:
         """Whether next-token logits can be read: a language-model head in the file, or one tied to the embedding."""
-        if any(_LM_HEAD.search(name) for name in self.tensors):
+        if any(LM_HEAD.search(name) for name in self.tensors):
             return True
         return bool(self.config.get("tie_word_embeddings")) and self.is_causal_lm
 

@@ -14,12 +14,12 @@ from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.inspection.evidence import Evidence
 from rm_grpc_server.inspection.findings import Probe
 from rm_grpc_server.inspection.template_facts import ANSWER, QUESTION
+from rm_grpc_server.scoring.kinds import process_reward
 from rm_grpc_server.text.encoding import Encoding, Parts, Reading
 from rm_grpc_server.text.pairs import Candidates, TextPair
 from rm_grpc_server.text.pipeline import TextPipeline
-from rm_grpc_server.text.reading import LastToken
-from rm_grpc_server.text.steps import StepReading
-from rm_grpc_server.text.tokenizer import HuggingFaceEncoder, TokenizerFiles
+from rm_grpc_server.text.reading import GateReading, LastToken
+from rm_grpc_server.text.tokenizer import TokenizerFiles
 
 _RIVAL = "1+1=3"
 _ALLOW = ScoreOptions(ControlTokens.ALLOW, ForeignMarkers.ALLOW)
@@ -61,41 +61,13 @@ def _told(files: TokenizerFiles, pipeline: TextPipeline, read: Encoding) -> Prob
 
 def _reading(evidence: Evidence, files: TokenizerFiles, kind: str, scorer: Mapping[str, Any]) -> Reading:
     if kind == "process_reward":
-        return _steps(files, scorer)
+        # Unchecked: what is left to be decided does not say where it reads.
+        return process_reward.reading_of(process_reward.Options.model_construct(**scorer), files)
     if kind == "cross_encoder":
         return TextPair()
     if kind == "pairwise" and evidence.checkpoint.is_encoder:
-        return _candidates(evidence, files)
+        return Candidates.of(evidence.config, files)
     if kind == "gated_multi" and scorer.get("gate_pattern"):
-        from rm_grpc_server.scoring.kinds.gated_multi import GateReading  # imports torch, which other kinds here do not need
-
         return GateReading(tuple(scorer["gate_pattern"]))
     skip = evidence.config.get("pad_token_id") if scorer.get("pooling") == "last_non_pad" else None
     return LastToken(skip)
-
-
-def _steps(files: TokenizerFiles, scorer: Mapping[str, Any]) -> StepReading:
-    mark, mark_id = str(scorer.get("mark", "")), scorer.get("mark_id")
-    if mark and mark_id is None:
-        ids = HuggingFaceEncoder(files.serialized).encode([mark])[0].tolist()
-        if len(ids) != 1:
-            raise ConfigError(f"scorer.mark: {mark!r} is {len(ids)} tokens of this tokenizer, and must be one")
-        (mark_id,) = ids
-    return StepReading(
-        layout=scorer.get("layout", "joined"),
-        mark=mark,
-        mark_id=mark_id,
-        between=str(scorer.get("between", "")),
-        separator=str(scorer.get("separator", "\n\n")),
-        empty_steps=scorer.get("empty_steps", "error"),
-        strips=bool(scorer.get("strip_steps", False)),
-        offset=int(scorer.get("offset", 0)),
-    )
-
-
-def _candidates(evidence: Evidence, files: TokenizerFiles) -> Candidates:
-    texts = {at: text for text, at in files.added_tokens.items()}
-    ids = tuple(int(evidence.config[name]) for name in ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id"))
-    if missing := [one for one in ids if one not in texts]:
-        raise ConfigError(f"the tokenizer has no tokens of the ids {missing}, which config.json names")
-    return Candidates(texts[ids[0]], texts[ids[1]], texts[ids[2]], (ids[0], ids[1], ids[2]), 1224, 2048)

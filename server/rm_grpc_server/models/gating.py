@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rm_grpc_server.errors import ModelLoadError
+from rm_grpc_server.models.head_names import GATED
 from rm_grpc_server.models.weights import WeightFiles
 
 _GATE_LAYER = re.compile(r"gating\.layers\.(\d+)\.weight$")
@@ -31,10 +32,9 @@ class GatedObjectives:
     """
 
     def __init__(self, files: WeightFiles, source: str, *, quantiles: int, temperature: float, device: torch.device) -> None:
-        wanted = ("regression_layer.weight", "reward_transform_matrix", "gating.logit_scale")
-        if missing := [name for name in wanted if name not in files.names]:
+        if missing := [name for name in GATED if name not in files.names]:
             raise ModelLoadError(f"{source}: lacks {', '.join(missing)}; is gated_multi the right scorer.kind for it?")
-        self._regression, self._transform, self._scale = (files.read(name).to(device).float() for name in wanted)
+        self._regression, self._transform, self._scale = (files.read(name).to(device).float() for name in GATED)
         self.objectives = self._regression.shape[0] // quantiles
         self._quantiles = quantiles
         self._temperature = temperature

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 KNOWN_HEADS = (
     "score",  # Skywork, INF-ORM (perceptron), Qwen2.5-Math-RM and -PRM (perceptron)
@@ -18,6 +18,18 @@ KNOWN_HEADS = (
     "classifier",
 )
 """Names that public reward models give their heads."""
+GATED = ("regression_layer.weight", "reward_transform_matrix", "gating.logit_scale")
+"""What objectives under a gate are made of (ArmoRM, QRM), beside the gate's own layers."""
+IN_LAYER = re.compile(r"(^|\.)(layers?|h|blocks?)\.\d+\.")
+LM_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
+_BODY = re.compile(
+    r"(^|\.)(embed_\w+|\w*embeddings\w*|encoder|wte|wpe|tok_embeddings|norm|norm_f|final_\w*norm|ln_f|rotary_emb|pooler)(\.|$)"
+)
+
+
+def beside_body(names: Iterable[str]) -> list[str]:
+    """Those of tensors that are no part of a body and no language-model head, sorted."""
+    return sorted(name for name in names if not (IN_LAYER.search(name) or _BODY.search(name) or LM_HEAD.search(name)))
 
 
 def find_heads(names: Sequence[str]) -> list[str]:

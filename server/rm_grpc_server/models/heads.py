@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rm_grpc_server.errors import ConfigError, ModelLoadError
-from rm_grpc_server.models.head_names import find_heads, layers_of
+from rm_grpc_server.models.head_names import beside_body, find_heads, layers_of
 from rm_grpc_server.models.weights import WeightFiles
 
 
@@ -74,9 +74,7 @@ def load_head(files: WeightFiles, source: str, *, name: str | None, device: torc
         name = _only_head(files, source)
     places = layers_of(name, files.names)
     if not places:
-        raise ModelLoadError(
-            f"{source}: has no head {name!r}; beside the body it has {', '.join(files.beside_body[:8]) or 'nothing'}"
-        )
+        raise ModelLoadError(f"{source}: has no head {name!r}; beside the body it has {_beside(files)}")
     return Head(name, [_layer(files, place, device) for place in places], _normalizer(files, config))
 
 
@@ -99,14 +97,17 @@ def _normalizer(files: WeightFiles, config: Mapping[str, Any]) -> tuple[float, f
 def _only_head(files: WeightFiles, source: str) -> str:
     found = find_heads(files.names)
     if not found:
-        beside = ", ".join(files.beside_body[:8]) or "nothing"
         raise ModelLoadError(
-            f"{source}: has no head under a known name, and one would be random; beside the body it has {beside}. "
+            f"{source}: has no head under a known name, and one would be random; beside the body it has {_beside(files)}. "
             "Name it with scorer.head, or is this the right scorer.kind?"
         )
     if len(found) > 1:
         raise ConfigError(f"scorer.head: {source} has several heads, name one: {', '.join(found)}")
     return found[0]
+
+
+def _beside(files: WeightFiles) -> str:
+    return ", ".join(beside_body(files.names)[:8]) or "nothing"
 
 
 def _layer(files: WeightFiles, place: str, device: torch.device) -> Layer:

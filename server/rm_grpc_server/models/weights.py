@@ -16,7 +16,6 @@ from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.checkpoint import Checkpoint
 
 _FIRST_LAYER = re.compile(r"(.*?)(?:encoder\.layer|layers)\.0\.")
-_BODY = re.compile(r"(^|\.)(layers|embed_tokens|embed_in|norm|final_layer_norm|rotary_emb|lm_head|embed_out)(\.|$)")
 
 
 class WeightFiles:
@@ -42,7 +41,7 @@ class WeightFiles:
             places |= dict.fromkeys(names, path)
         return places
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Names of all tensors, sorted."""
         return sorted(self._places)
@@ -74,11 +73,6 @@ class WeightFiles:
         """What stands before `layers.0.` in the names of the decoder's tensors."""
         found = next((match for name in self.names if (match := _FIRST_LAYER.match(name))), None)
         return found.group(1) if found else ""
-
-    @property
-    def beside_body(self) -> list[str]:
-        """Names of tensors that are no part of a decoder or its language-model head."""
-        return [name for name in self.names if not _BODY.search(name)]
 
 
 def unpickled(path: Path) -> dict[str, Tensor]:

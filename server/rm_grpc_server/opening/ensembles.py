@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 from rm_grpc.types import ModelInfo
 from rm_grpc_server.config import ModelSettings, ServerSettings
 from rm_grpc_server.engine.engine import Engine
 from rm_grpc_server.engine.ensemble import EnsembleEngine
 from rm_grpc_server.errors import ConfigError
-from rm_grpc_server.opening.model import digest_of, limits
+from rm_grpc_server.opening.model import limits, settings_json, with_digest
+from rm_grpc_server.presets import OWN_SETTINGS
 from rm_grpc_server.scoring.kinds.ensemble import KIND, Options
 
 
@@ -43,19 +42,18 @@ def open_ensemble(settings: ModelSettings, server: ServerSettings, engines: Mapp
     """An ensemble over engines that run; raises as `ensemble_options`."""
     options = ensemble_options(settings, server.models)
     asked = {name: engines[component.model] for name, component in options.components.items()}
-    told: dict[str, object] = {
-        "scorer": {"kind": KIND, **options.model_dump(mode="json")},
-        "models": {name: engine.info.model_digest for name, engine in asked.items()},
-    }
-    if settings.normalize is not None:
-        told["normalize"] = settings.normalize.model_dump()
+    told = settings_json(
+        settings,
+        scorer={"kind": KIND, **options.model_dump(mode="json")},
+        models={name: engine.info.model_digest for name, engine in asked.items()},
+    )
     info = ModelInfo(
         name=settings.served_name,
         source=", ".join(dict.fromkeys(engine.info.name for engine in asked.values())),
         scorer_kind=KIND,
         attribute_names=tuple(options.components),
-        settings_json=json.dumps(told, sort_keys=True),
-        settings_source="the caller's settings and the defaults",
+        settings_json=told,
+        settings_source=OWN_SETTINGS,
         limits=limits(server, min(engine.info.limits.max_length for engine in asked.values())),
     )
-    return EnsembleEngine(replace(info, model_digest=digest_of(info)), options, asked, settings.normalize)
+    return EnsembleEngine(with_digest(info), options, asked, settings.normalize)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 
 from rm_grpc.types import Limits, ModelInfo
-from rm_grpc_server.config import Normalization, ServerSettings
+from rm_grpc_server.config import ModelSettings, Normalization, ServerSettings
 from rm_grpc_server.engine.pool import Pool, Vigilance
 from rm_grpc_server.engine.scheduler import BatchShape
 from rm_grpc_server.scoring.protocols import ScorerDescription
@@ -36,7 +37,14 @@ def vigilance(server: ServerSettings) -> Vigilance:
     return Vigilance(hang_seconds=server.hang_seconds, probe_seconds=server.probe_seconds, load_seconds=server.load_seconds)
 
 
-def digest_of(info: ModelInfo) -> str:
-    """Digest of everything that makes a model's numbers."""
+def settings_json(settings: ModelSettings, **told: object) -> str:
+    """What a model's numbers depend on beside its files, for its description and digest."""
+    if settings.normalize is not None:
+        told["normalize"] = settings.normalize.model_dump()
+    return json.dumps(told, sort_keys=True)
+
+
+def with_digest(info: ModelInfo) -> ModelInfo:
+    """The description with the digest of everything that makes the model's numbers."""
     parts = (info.weights_digest, info.tokenizer_digest, info.template_digest, info.settings_json, info.dtype)
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return replace(info, model_digest=hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -12,14 +11,14 @@ from functools import partial
 
 from rm_grpc.types import ModelInfo
 from rm_grpc_server.config import ModelSettings, ServerSettings
-from rm_grpc_server.engine.devices import CPU, Claims, physical_names, plan_replicas, replicas_on_cpu
+from rm_grpc_server.engine.devices import CPU, Claims, plan_replicas, replicas_on_cpu, visible
 from rm_grpc_server.engine.messages import ReplicaSpec
 from rm_grpc_server.engine.pool import Pool
 from rm_grpc_server.engine.replica import Replica, ReplicaProcess
 from rm_grpc_server.engine.scheduler import BatchShape
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.models.checkpoint import Checkpoint, open_checkpoint
-from rm_grpc_server.opening.model import Model, digest_of, limits, vigilance
+from rm_grpc_server.opening.model import Model, limits, settings_json, vigilance, with_digest
 from rm_grpc_server.presets import presets, resolve
 from rm_grpc_server.scoring.packing import Packing, ReplicaArguments
 from rm_grpc_server.scoring.protocols import ScorerDescription
@@ -76,8 +75,6 @@ class ModelSource:
             "special_tokens": self.tokenizer.special_tokens,
             "scorer": dict(scorer.settings),
         }
-        if self.settings.normalize is not None:
-            told["normalize"] = self.settings.normalize.model_dump()
         if self.settings.deterministic:
             told["deterministic"] = {"fill_batch_tokens": server.fill_batch_tokens, "max_batch_tokens": server.max_batch_tokens}
         info = ModelInfo(
@@ -93,12 +90,12 @@ class ModelSource:
             tokenizer_digest=self.tokenizer.digest,
             template_digest=text.template_digest,
             encoder=text.encoder.name,
-            settings_json=json.dumps(told, sort_keys=True),
+            settings_json=settings_json(self.settings, **told),
             settings_source=self.origin,
             notes=(*scorer.notes, *text.notes(), *self._preset_notes()),
             limits=limits(server, text.max_length),
         )
-        return replace(info, model_digest=digest_of(info)), text
+        return with_digest(info), text
 
     def _preset_notes(self) -> tuple[str, ...]:
         preset = presets().get(self.settings.preset or self.settings.path)
@@ -166,8 +163,8 @@ def _launch(
     threads = server.torch_threads or max(1, _cores() // replicas if replicas > 1 else _cores() - 1)
     if model.deterministic and devices[0] == "cpu":
         threads = 1  # several split a row's products by its place in the batch, and its bits with them
-    visible = ",".join(physical_names([device for device in devices if device != "cpu"]))
-    spec = ReplicaSpec(_FACTORY, (ReplicaArguments(model, devices, threads, packing),), (("CUDA_VISIBLE_DEVICES", visible),))
+    arguments = (ReplicaArguments(model, devices, threads, packing),)
+    spec = ReplicaSpec(_FACTORY, arguments, (("CUDA_VISIBLE_DEVICES", visible(devices)),))
     return partial(ReplicaProcess, spec)
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from functools import partial
 
 from rm_grpc.types import ModelInfo
 from rm_grpc_server.config import ModelSettings, ServerSettings
-from rm_grpc_server.engine.devices import CPU, Claims, physical_names, plan_replicas
+from rm_grpc_server.engine.devices import CPU, Claims, plan_replicas, visible
 from rm_grpc_server.engine.messages import ReplicaSpec
 from rm_grpc_server.engine.pool import Pool
 from rm_grpc_server.engine.replica import ReplicaProcess
 from rm_grpc_server.engine.scheduler import BatchShape
 from rm_grpc_server.errors import ConfigError, StartupError
-from rm_grpc_server.opening.model import Model, digest_of, limits, vigilance
+from rm_grpc_server.opening.model import Model, limits, settings_json, vigilance, with_digest
+from rm_grpc_server.presets import OWN_SETTINGS
 from rm_grpc_server.scoring.packing import ReplicaArguments, RequestLoad
 from rm_grpc_server.scoring.protocols import ScorerDescription
 from rm_grpc_server.scoring.registry import request_load
@@ -67,9 +67,8 @@ def _shape(load: RequestLoad) -> BatchShape:
 
 
 def _spec(settings: ModelSettings, devices: tuple[str, ...]) -> ReplicaSpec:
-    visible = ",".join(physical_names([device for device in devices if device != "cpu"]))
     environment = (
-        ("CUDA_VISIBLE_DEVICES", visible),
+        ("CUDA_VISIBLE_DEVICES", visible(devices)),
         ("GLIBC_TUNABLES", ""),  # forward passes want memory kept ready for them; a module wants as much as it uses
         ("PYTHONUNBUFFERED", "1"),  # what a module prints is to be seen when it prints it
     )
@@ -77,9 +76,6 @@ def _spec(settings: ModelSettings, devices: tuple[str, ...]) -> ReplicaSpec:
 
 
 def _info(settings: ModelSettings, server: ServerSettings, described: ScorerDescription) -> ModelInfo:
-    told = {"scorer": dict(described.settings)}
-    if settings.normalize is not None:
-        told["normalize"] = settings.normalize.model_dump()
     info = ModelInfo(
         name=settings.served_name,
         source=str(described.settings.get("module") or described.settings.get("base_url") or ""),
@@ -87,9 +83,9 @@ def _info(settings: ModelSettings, server: ServerSettings, described: ScorerDesc
         attribute_names=described.attribute_names,
         dtype=described.dtype,
         device=described.device,
-        settings_json=json.dumps(told, sort_keys=True),
-        settings_source="the caller's settings and the defaults",
+        settings_json=settings_json(settings, scorer=dict(described.settings)),
+        settings_source=OWN_SETTINGS,
         notes=described.notes,
         limits=limits(server, 0),
     )
-    return replace(info, model_digest=digest_of(info))
+    return with_digest(info)

@@ -7,6 +7,14 @@ from collections.abc import Sequence
 
 from rm_grpc.types import Activation
 
+_LARGEST = 3.4028234663852886e38
+"""The largest float32."""
+
+
+def is_float32(value: float) -> bool:
+    """Whether a number arrives as one: scores are float32 on the wire, and neither infinite nor NaN."""
+    return abs(value) <= _LARGEST
+
 
 def activate(raw_score: float, activation: Activation) -> float:
     """The score; see `sigmoid`."""

@@ -16,10 +16,10 @@ from rm_grpc.types import Verdict
 from rm_grpc_server.models.backbone import Backbone, PlacedBatch
 from rm_grpc_server.models.packed import pack
 from rm_grpc_server.models.readout import LanguageHead, one_conversation
-from rm_grpc_server.scoring.packed_scorer import not_packed_rightly
 from rm_grpc_server.scoring.packing import Packing
 from rm_grpc_server.scoring.proof import largest_difference, probes
 from rm_grpc_server.scoring.protocols import BatchOutcome, ImplicitPair, Outcome, ScorerDescription
+from rm_grpc_server.scoring.running import not_packed_rightly, within_memory
 from rm_grpc_server.text.encoding import Tokens
 
 _ROWS = 256
@@ -75,13 +75,11 @@ class ImplicitScorer:
         Raises:
             MemoryError: the device has not enough memory for this batch.
         """
-        try:
-            both = zip(self.scorer.backbones, self._heads, prepared.placed, strict=True)
-            return _Launched(prepared, torch.stack([self._sums(*one, prepared.targets_R) for one in both]))
-        except torch.OutOfMemoryError as error:
-            told = str(error)
-        torch.cuda.empty_cache()
-        raise MemoryError(told)
+        return within_memory(lambda: self._launch(prepared))
+
+    def _launch(self, prepared: _Prepared) -> _Launched:
+        both = zip(self.scorer.backbones, self._heads, prepared.placed, strict=True)
+        return _Launched(prepared, torch.stack([self._sums(*one, prepared.targets_R) for one in both]))
 
     @torch.inference_mode()
     def _sums(self, backbone: Backbone, head: LanguageHead, placed: PlacedBatch, targets_R: Tensor) -> Tensor:

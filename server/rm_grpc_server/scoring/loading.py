@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from typing import TypeAlias
 
 import torch
 
@@ -17,6 +18,9 @@ from rm_grpc_server.scoring.padded_scorer import PaddedScorer
 from rm_grpc_server.scoring.protocols import EncoderScorer, ImplicitPair, Loaded, ReplicaScorer
 from rm_grpc_server.scoring.registry import load_scorer
 from rm_grpc_server.scoring.source import KindSource
+
+TokenScorer: TypeAlias = PackedScorer | PaddedScorer | ImplicitScorer
+"""What runs a kind that reads tokens; each is a `ReplicaScorer` and knows its reference."""
 
 
 def load_replica(arguments: ReplicaArguments) -> ReplicaScorer:
@@ -39,7 +43,7 @@ def load_replica(arguments: ReplicaArguments) -> ReplicaScorer:
         shutil.rmtree(meeting)
 
 
-def load_rank(arguments: ReplicaArguments) -> PackedScorer | PaddedScorer | ImplicitScorer:
+def load_rank(arguments: ReplicaArguments) -> TokenScorer:
     """Loads a model, or this rank's part of it."""
     torch.set_num_threads(arguments.torch_threads)
     settings = arguments.model
@@ -55,7 +59,7 @@ def load_rank(arguments: ReplicaArguments) -> PackedScorer | PaddedScorer | Impl
     return scorer
 
 
-def scorer_of(loaded: Loaded, packing: Packing) -> PackedScorer | PaddedScorer | ImplicitScorer:
+def scorer_of(loaded: Loaded, packing: Packing) -> TokenScorer:
     """The scorer that runs what a kind has loaded."""
     if isinstance(loaded, EncoderScorer):
         return PaddedScorer(loaded)

@@ -13,11 +13,8 @@ from rm_grpc.types import Verdict
 from rm_grpc_server.config import ModelSettings
 from rm_grpc_server.models.backbone import Placement
 from rm_grpc_server.models.checkpoint import Checkpoint
-from rm_grpc_server.scoring.implicit_scorer import ImplicitScorer
-from rm_grpc_server.scoring.loading import scorer_of
-from rm_grpc_server.scoring.packed_scorer import PackedScorer
+from rm_grpc_server.scoring.loading import TokenScorer, scorer_of
 from rm_grpc_server.scoring.packing import Packing
-from rm_grpc_server.scoring.padded_scorer import PaddedScorer
 from rm_grpc_server.scoring.protocols import ScorerDescription
 from rm_grpc_server.scoring.registry import load_scorer
 from rm_grpc_server.scoring.source import KindSource
@@ -31,7 +28,7 @@ class NaiveScorer:
         description: what it is, as a replica of the same checkpoint would say.
     """
 
-    def __init__(self, scorer: PackedScorer | PaddedScorer | ImplicitScorer) -> None:
+    def __init__(self, scorer: TokenScorer) -> None:
         self.description: ScorerDescription = scorer.description
         self._scorer = scorer
 

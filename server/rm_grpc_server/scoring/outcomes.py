@@ -15,6 +15,7 @@ from typing import Any
 from rm_grpc import errors
 from rm_grpc.errors import RewardError, ScoreNotFiniteError, ScorerFailedError
 from rm_grpc.types import StepScore, Verdict
+from rm_grpc_server.scoring.arithmetic import is_float32
 from rm_grpc_server.scoring.protocols import Outcome
 
 MOST_ATTRIBUTES = 256
@@ -22,8 +23,6 @@ MOST_NAME_BYTES = 64
 MOST_STEPS = 1024
 """So that as many results as a message takes are never more than a message may hold."""
 _MOST_STATUS_BYTES = 8192
-_LARGEST = 3.4028234663852886e38
-"""The largest float32, which scores are on the wire."""
 _LARGEST_OFFSET = 2**31 - 1
 _EXPECTED = "a number, a Verdict or a RewardError is expected"
 
@@ -125,6 +124,6 @@ def _number(given: Any, what: str) -> float:
         number = math.inf
     except (TypeError, ValueError) as error:
         raise ScorerFailedError(f"{what} is {_SHORT.repr(given)} where {_EXPECTED}") from error
-    if not math.isfinite(number) or abs(number) > _LARGEST:
+    if not is_float32(number):
         raise ScoreNotFiniteError(f"{what} is {number}, which is no finite float32")
     return number

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -10,16 +9,16 @@ from itertools import chain, islice
 import torch
 from torch import Tensor
 
-from rm_grpc.errors import ScoreNotFiniteError
 from rm_grpc.types import Verdict
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.models.backbone import Backbone, PlacedBatch
+from rm_grpc_server.models.backbone import PlacedBatch
 from rm_grpc_server.models.packed import FixedShape, pack
 from rm_grpc_server.models.prefix_store import Found, PrefixStore
 from rm_grpc_server.models.streams import Mark, Streams
 from rm_grpc_server.scoring.packing import Packing
 from rm_grpc_server.scoring.proof import largest_difference, probes
 from rm_grpc_server.scoring.protocols import BatchOutcome, BatchScorer, Outcome, ScorerDescription
+from rm_grpc_server.scoring.running import judged, not_packed_rightly, within_memory
 from rm_grpc_server.text.encoding import Tokens
 
 
@@ -80,12 +79,7 @@ class PackedScorer:
         Raises:
             MemoryError: the device has not enough memory for this batch.
         """
-        try:
-            return self._launch(prepared if isinstance(prepared, _Prepared) else self._packed(prepared))
-        except torch.OutOfMemoryError as error:
-            told = str(error)
-        torch.cuda.empty_cache()
-        raise MemoryError(told)
+        return within_memory(lambda: self._launch(prepared if isinstance(prepared, _Prepared) else self._packed(prepared)))
 
     def _launch(self, prepared: _Prepared) -> _Launched:
         streams, placed = self._streams, prepared.placed
@@ -105,7 +99,9 @@ class PackedScorer:
     def finish(self, launched: _Launched, /) -> BatchOutcome:
         """Waits for the values and reads them; a score that is not finite is that conversation's error."""
         batch = launched.prepared.placed.batch
-        return BatchOutcome([self._judged(values) for values in self._read(launched)], batch.shared_tokens, batch.tokens)
+        judge, dtype = self.scorer.judge, self.scorer.backbone.dtype
+        outcomes = [judged(judge, values, dtype) for values in self._read(launched)]
+        return BatchOutcome(outcomes, batch.shared_tokens, batch.tokens)
 
     @staticmethod
     def _read(launched: _Launched) -> list[list[list[float]]]:
@@ -122,12 +118,6 @@ class PackedScorer:
     def reference(self, tokens: Tokens) -> Verdict:
         """The verdict as the model card gets it; its score may be no finite number."""
         return self.scorer.judge(self.scorer.readout.reference(tokens.ids, tokens.reads).tolist())
-
-    def _judged(self, values: Sequence[Sequence[float]]) -> Outcome:
-        wrong = next((value for row in values for value in row if not math.isfinite(value)), None)
-        if wrong is None:
-            return self.scorer.judge(values)
-        return ScoreNotFiniteError(f"the model gave {wrong}; its weights or this input overflow {self.scorer.backbone.dtype}")
 
     def check_against_reference(self) -> float:
         """Scores a few random conversations packed together and through the whole Transformers model one at a time.
@@ -174,8 +164,3 @@ class PackedScorer:
 
 def _flat(conversations: Iterable[Iterable[Iterable[float]]]) -> list[float]:
     return list(chain.from_iterable(chain.from_iterable(conversations)))
-
-
-def not_packed_rightly(backbone: Backbone) -> str:
-    """What it means that packed numbers are not Transformers' own."""
-    return f"this architecture ({type(backbone.model).__name__}) is not computed rightly when packed, and is not served"

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from rm_grpc.errors import ScoreNotFiniteError
 from rm_grpc.types import Verdict
 from rm_grpc_server.models.encoder import PaddedBatch
 from rm_grpc_server.models.streams import Mark, Streams
 from rm_grpc_server.scoring.proof import largest_difference, probes
 from rm_grpc_server.scoring.protocols import BatchOutcome, EncoderScorer, Outcome, ScorerDescription
+from rm_grpc_server.scoring.running import judged, within_memory
 from rm_grpc_server.text.encoding import Tokens
 
 
@@ -61,12 +59,7 @@ class PaddedScorer:
         Raises:
             MemoryError: the device has not enough memory for this batch.
         """
-        try:
-            return self._launch(prepared)
-        except torch.OutOfMemoryError as error:
-            told = str(error)
-        torch.cuda.empty_cache()
-        raise MemoryError(told)
+        return within_memory(lambda: self._launch(prepared))
 
     def _launch(self, prepared: _Prepared) -> _Launched:
         with self._streams.compute():
@@ -83,7 +76,8 @@ class PaddedScorer:
     def finish(self, launched: _Launched, /) -> BatchOutcome:
         """Waits for the values and reads them; a score that is not finite is that conversation's error."""
         launched.there.reached()
-        outcomes = [self._judged(row) for row in launched.values_BV.tolist()]
+        judge, dtype = self.scorer.judge, self.scorer.encoder.dtype
+        outcomes = [judged(judge, [row], dtype) for row in launched.values_BV.tolist()]
         return BatchOutcome(outcomes, [0] * len(outcomes), launched.tokens)
 
     def score(self, conversations: Sequence[Tokens]) -> list[Outcome]:
@@ -115,9 +109,3 @@ class PaddedScorer:
         launched.there.reached()
         values: list[float] = launched.values_BV.flatten().tolist()
         return values
-
-    def _judged(self, values: Sequence[float]) -> Outcome:
-        wrong = next((value for value in values if not math.isfinite(value)), None)
-        if wrong is None:
-            return self.scorer.judge([values])
-        return ScoreNotFiniteError(f"the model gave {wrong}; its weights or this input overflow {self.scorer.encoder.dtype}")

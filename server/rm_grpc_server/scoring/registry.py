@@ -12,9 +12,10 @@ from rm_grpc.scorer import ENTRY_POINTS
 from rm_grpc_server.config import ModelSettings
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.models.checkpoint import Checkpoint
-from rm_grpc_server.models.head_names import find_heads
+from rm_grpc_server.models.head_names import GATED, find_heads
 from rm_grpc_server.scoring.packing import ReplicaArguments, RequestLoad
 from rm_grpc_server.scoring.protocols import Loaded, RequestScorer
+from rm_grpc_server.text.pairs import PREFIX_IDS
 
 if TYPE_CHECKING:
     from rm_grpc_server.scoring.source import KindSource
@@ -38,8 +39,6 @@ REQUEST_FACTORIES = {
 """Kinds that take whole items, and need no checkpoint."""
 ENSEMBLE = "ensemble"
 """The kind that asks other models."""
-_PAIR_RM = {"source_prefix_id", "cand1_prefix_id", "cand2_prefix_id"}
-_GATED = {"regression_layer.weight", "reward_transform_matrix", "gating.logit_scale"}
 _STEPS = re.compile(r"prm|process|step", re.IGNORECASE)
 
 
@@ -105,9 +104,9 @@ def implied_kind(checkpoint: Checkpoint, tensors: Sequence[str] = ()) -> str:
     Raises:
         ConfigError: they imply none; `rm-grpc inspect` tells what they may be.
     """
-    if checkpoint.config.keys() >= _PAIR_RM:
+    if checkpoint.config.keys() >= set(PREFIX_IDS):
         return "pairwise"
-    if set(tensors) >= _GATED:
+    if set(tensors) >= set(GATED):
         return "gated_multi"
     if checkpoint.architecture.endswith("ForSequenceClassification"):
         return "cross_encoder" if checkpoint.is_encoder else "sequence_classification"

@@ -17,7 +17,7 @@ from rm_grpc_server.models.head_names import find_heads
 from rm_grpc_server.models.heads import Head, load_head
 from rm_grpc_server.models.readout import ClassifierReadout, HeadReadout, LogitReadout, Readout
 from rm_grpc_server.models.weights import WeightFiles
-from rm_grpc_server.text.tokenizer import HuggingFaceEncoder, TokenizerFiles
+from rm_grpc_server.text.tokenizer import TokenizerFiles
 
 _S = TypeVar("_S", bound=Settings)
 _LINEAR_SCORE = "score.weight"
@@ -97,16 +97,9 @@ class KindSource:
         """Logits of some tokens."""
         return LogitReadout(self.backbone("causal_lm"), token_ids, among_all=among_all)
 
-    def token_id(self, text: str, key: str) -> int:
-        """The one id that a text is encoded to.
-
-        Raises:
-            ConfigError: it is none, or several.
-        """
-        ids = HuggingFaceEncoder(self.tokenizer.serialized).encode([text])[0].tolist()
-        if len(ids) != 1:
-            raise ConfigError(f"{key}: {text!r} is {len(ids)} tokens of this model, and must be one; give ids instead")
-        return int(ids[0])
+    def token_ids(self, ids: tuple[int, ...], texts: tuple[str, ...]) -> tuple[int, ...]:
+        """The ids that `token_ids` gives, or those of the texts of `tokens`; raises as `TokenizerFiles.only_id`."""
+        return ids or tuple(self.tokenizer.only_id(text, "scorer.tokens") for text in texts)
 
     def described(self, kind: str, options: Settings) -> Mapping[str, Any]:
         """What was asked of the kind, for the model's digest and description."""

@@ -12,8 +12,11 @@ from rm_grpc_server.config import TextSettings
 from rm_grpc_server.text.markers import MarkerScan
 
 
-def check_conversation(conversation: Conversation, settings: TextSettings) -> None:
+def check_conversation(conversation: Conversation, settings: TextSettings, *, may_ask: bool = False) -> None:
     """Checks the shape of a conversation.
+
+    Args:
+        may_ask: it need not end with a response, whatever the settings say.
 
     Raises:
         RewardError: of the kind that fits; its field names the message.
@@ -25,7 +28,7 @@ def check_conversation(conversation: Conversation, settings: TextSettings) -> No
         if message.role not in ROLES:
             where = f"conversation.messages[{at}].role"
             raise errors.UnknownRoleError(f"{message.role!r} is none of {', '.join(ROLES)}", field=where)
-    if settings.require_response and messages[-1].role != "assistant":
+    if settings.require_response and not may_ask and messages[-1].role != "assistant":
         raise errors.NoResponseError(
             f"the last message is of role {messages[-1].role!r}; a conversation ends with the assistant's response to score",
             field=f"conversation.messages[{len(messages) - 1}].role",

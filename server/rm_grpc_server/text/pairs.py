@@ -6,15 +6,16 @@ The rival is `metadata["rival"]`: another response to the same prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from rm_grpc import errors
 from rm_grpc.types import ControlTokens, Conversation, Item, Message, ScoreOptions, Verdict
+from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.text.checks import refuse_unread
 from rm_grpc_server.text.encoding import Encoding, Parts, Scope, TokenArray
 from rm_grpc_server.text.metadata import metadata_text
@@ -23,6 +24,7 @@ from rm_grpc_server.text.template import ChatTemplate
 
 if TYPE_CHECKING:
     from rm_grpc_server.text.pipeline import TextPipeline
+    from rm_grpc_server.text.tokenizer import TokenizerFiles
 
 RIVAL = "rival"
 _WHY = "this model compares the response with another one to the same prompt"
@@ -46,30 +48,32 @@ def checked(item: Item, text: TextPipeline, options: ScoreOptions) -> Conversati
     try:
         text.check(Conversation((*conversation.messages[:-1], Message("assistant", rival))), options)
     except errors.RewardError as error:
-        raise replaced_field(error, f"metadata.{RIVAL}") from error
+        raise error.at(f"metadata.{RIVAL}") from error
     return conversation
-
-
-def replaced_field(error: errors.RewardError, field: str) -> errors.RewardError:
-    """The same error, of another field."""
-    return type(error)(error.message, field=field, retry_delay=error.retry_delay, metadata=error.metadata)
 
 
 def mean_probability(verdicts: Sequence[Verdict]) -> Verdict:
     """The mean of both orders; each verdict is the probability that the first response is the better one."""
     first, second = verdicts[0].raw_score, 1.0 - verdicts[1].raw_score
-    told = {"first_order": first, "second_order": second, "swap_inconsistent": float((first > 0.5) != (second > 0.5))}
-    return Verdict((first + second) / 2, told)
+    return Verdict((first + second) / 2, _told(first, second, even=0.5))
 
 
 def difference(verdicts: Sequence[Verdict]) -> Verdict:
     """What the first response is ahead in one order less what its rival is ahead in the other (PairRM)."""
     first, second = verdicts[0].raw_score, -verdicts[1].raw_score
-    told = {"first_order": first, "second_order": second, "swap_inconsistent": float((first > 0) != (second > 0))}
-    return Verdict(first + second, told)
+    return Verdict(first + second, _told(first, second, even=0.0))
+
+
+def _told(first: float, second: float, *, even: float) -> dict[str, float]:
+    """Both orders' preferences for the response, and whether they disagree on the winner."""
+    return dict(zip(ORDER_ATTRIBUTES, (first, second, float((first > even) != (second > even))), strict=True))
 
 
 ORDER_ATTRIBUTES = ("first_order", "second_order", "swap_inconsistent")
+PREFIX_IDS = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
+"""Where PairRM's config has the ids of the tokens that it is read at."""
+MAX_SOURCE, MAX_LENGTH = 1224, 2048
+"""Most tokens of PairRM's source and of all (llm_blender)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,24 @@ class Candidates(OfConversations):
     max_source: int
     max_length: int
     scope: ClassVar[Scope] = "texts"
+
+    @classmethod
+    def of(
+        cls, config: Mapping[str, Any], files: TokenizerFiles, *, max_source: int = MAX_SOURCE, max_length: int = MAX_LENGTH
+    ) -> Candidates:
+        """The layout of a checkpoint.
+
+        Args:
+            config: config.json, with `PREFIX_IDS`.
+
+        Raises:
+            ConfigError: the tokenizer has not the tokens that the config names.
+        """
+        texts = {at: text for text, at in files.added_tokens.items()}
+        source, first, second = (int(config[name]) for name in PREFIX_IDS)
+        if missing := [at for at in (source, first, second) if at not in texts]:
+            raise ConfigError(f"the tokenizer has no tokens of the ids {missing}, which config.json names")
+        return cls(texts[source], texts[first], texts[second], (source, first, second), max_source, max_length)
 
     def _places(self, ids: TokenArray) -> tuple[int, ...]:
         found = [np.flatnonzero(ids == token) for token in self.ids]

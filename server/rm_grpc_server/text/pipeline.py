@@ -172,8 +172,7 @@ class TextPipeline:
         Raises:
             RewardError: it may not; the field names the message.
         """
-        settings = self.settings.model_copy(update={"require_response": False}) if may_ask else self.settings
-        checks.check_conversation(conversation, settings)
+        checks.check_conversation(conversation, self.settings, may_ask=may_ask)
         checks.check_content(conversation, options, self.control_scan, self.marker_scan)
 
     def read(
@@ -200,11 +199,11 @@ class TextPipeline:
 
     def content_ids(self, content: str, options: ScoreOptions) -> TokenArray:
         """The ids of a piece of content by itself; control tokens are characters where the caller asked for that."""
-        content = _encodable(content, "conversation")
-        if options.control_tokens is not ControlTokens.AS_TEXT or not self.as_text_scan.found(content):
-            return self.encoder.encode([content])[0]
-        marked = self.as_text_scan.pattern.sub(f"{_MARK_OPEN}\\g<0>{_MARK_CLOSE}", content)
-        return self._ids_with_marks(marked)
+        marked, count = self._with_marks(content) if options.control_tokens is ControlTokens.AS_TEXT else (content, 0)
+        if not count:
+            return self.ids_of(content)
+        self._check_independent()
+        return self._ids_with_marks(_encodable(marked, "conversation"))
 
     def read_marked(
         self, conversation: Conversation, options: ScoreOptions, sign: str, mark: str
@@ -222,14 +221,11 @@ class TextPipeline:
         pieces = rendered.text.split(sign)
         start = time.perf_counter()
         ids = self._ids_of([replace(rendered, text=mark.join(pieces))])[0]
-        if len(ids) > self.max_length + 2:  # with room for what the BOS rule takes away
-            raise self._too_long(len(ids), "conversation")
-        places = self._marks(ids, rendered, pieces, mark)
-        read = self.with_bos(ids)
-        shift = len(read) - len(ids)
-        encoding = self.assembled(read, mark.join(pieces), ())
+        encoding = self.assembled(self.with_bos(ids), mark.join(pieces), ())  # too long is told before marks are looked for
+        shift = len(encoding.ids) - len(ids)
+        places = tuple(at + shift for at in self._marks(ids, rendered, pieces, mark))
         seconds = time.perf_counter() - start
-        return replace(encoding, render_seconds=rendered.seconds, encode_seconds=seconds), tuple(at + shift for at in places)
+        return replace(encoding, render_seconds=rendered.seconds, encode_seconds=seconds), places
 
     def _marks(self, ids: TokenArray, rendered: _Rendered, pieces: Sequence[str], mark: str) -> list[int]:
         """The position of each mark between the pieces."""
@@ -400,21 +396,30 @@ class TextPipeline:
 
         def mark(text: str) -> str:
             nonlocal found
-            if _MARK_OPEN in text or _MARK_CLOSE in text:
-                raise errors.ControlTokensError(
-                    "the content holds U+10FDD0 or U+10FDD1, which as_text needs for itself", field="conversation.messages"
-                )
-            changed, count = self.as_text_scan.pattern.subn(f"{_MARK_OPEN}\\g<0>{_MARK_CLOSE}", text)
+            changed, count = self._with_marks(text)
             found = found or count > 0
             return changed
 
         marked = checks.map_texts(conversation, mark)
-        if found and not self.files.segments_are_independent:
+        if not found:
+            return conversation, False
+        self._check_independent()
+        return marked, True
+
+    def _with_marks(self, text: str) -> tuple[str, int]:
+        """A text with its control tokens marked, and how many there are."""
+        if _MARK_OPEN in text or _MARK_CLOSE in text:
+            raise errors.ControlTokensError(
+                "the content holds U+10FDD0 or U+10FDD1, which as_text needs for itself", field="conversation.messages"
+            )
+        return self.as_text_scan.pattern.subn(f"{_MARK_OPEN}\\g<0>{_MARK_CLOSE}", text)
+
+    def _check_independent(self) -> None:
+        if not self.files.segments_are_independent:
             raise errors.ControlTokensError(
                 "this model's tokenizer cannot encode control tokens as text exactly; take them out of the content",
                 field="options.control_tokens",
             )
-        return (marked, True) if found else (conversation, False)
 
     # --- encoding -----------------------------------------------------------------------------------------------------
 

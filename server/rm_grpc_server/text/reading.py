@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from rm_grpc import errors
 from rm_grpc.types import Item, ScoreOptions
 from rm_grpc_server.text.encoding import Scope, TokenArray
@@ -39,6 +41,31 @@ class LastToken(Rendered):
         while last > 0 and ids[last] == self.skip:
             last -= 1
         return (last,)
+
+
+@dataclass(frozen=True, slots=True)
+class GateReading(Rendered):
+    """See `Reading`: the gate's position, then the last."""
+
+    pattern: tuple[int, ...]
+
+    def positions(self, ids: TokenArray, /) -> tuple[int, ...]:
+        """See `Reading`."""
+        width = len(self.pattern)
+        if len(ids) >= width:
+            windows = np.lib.stride_tricks.sliding_window_view(ids, width)
+            found = np.flatnonzero((windows == np.array(self.pattern)).all(axis=1))
+            if len(found):
+                return (int(found[-1]), len(ids) - 1)
+        raise errors.InvalidRequestError(
+            f"the tokens do not hold the pattern {list(self.pattern)} that ends this model's prompt; send a conversation with "
+            "a message of the user before the response",
+            field="conversation.messages",
+        )
+
+    def probe(self, length: int, /) -> tuple[int, ...]:
+        """See `Reading`."""
+        return (length // 2, length - 1)
 
 
 class OfConversations:

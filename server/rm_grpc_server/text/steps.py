@@ -62,12 +62,12 @@ class StepReading:
     def positions(self, ids: TokenArray, /) -> tuple[int, ...]:
         """See `Reading`: every mark, for text and ids that the caller has laid out."""
         tells = self.mark_id is not None and self.layout == "joined"
-        found: list[int] = (np.flatnonzero(ids == self.mark_id) + self.offset).tolist() if tells else []
+        found: list[int] = np.flatnonzero(ids == self.mark_id).tolist() if tells else []
         if not found:
             raise errors.NoStepsError(
                 "text and token ids do not tell where this model's steps end; send a conversation", field="conversation"
             )
-        return self._reads([at - self.offset for at in found])
+        return self._reads(found)
 
     def probe(self, length: int, /) -> tuple[int, ...]:
         """See `Reading`."""

@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Tokenizer
 
-from rm_grpc_server.errors import ModelLoadError
+from rm_grpc_server.errors import ConfigError, ModelLoadError
 from rm_grpc_server.text.encoding import TokenArray
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -134,6 +134,20 @@ class TokenizerFiles:
         encoding = self._framed.encode(first, second)
         begins = next((at for at, kind in enumerate(encoding.type_ids) if kind == 1), len(encoding.ids))
         return np.array(encoding.ids, dtype=np.int32), min(begins, len(encoding.ids) - 1)
+
+    def only_id(self, text: str, key: str) -> int:
+        """The one id that a text is encoded to.
+
+        Args:
+            key: the setting that names the text.
+
+        Raises:
+            ConfigError: it is none, or several.
+        """
+        ids, _ = self.spans(text)
+        if len(ids) != 1:
+            raise ConfigError(f"{key}: {text!r} is {len(ids)} tokens of this tokenizer, and must be one; give ids instead")
+        return int(ids[0])
 
     def spans(self, text: str) -> tuple[TokenArray, list[tuple[int, int]]]:
         """A text's ids without anything added, and the characters that each stands for."""

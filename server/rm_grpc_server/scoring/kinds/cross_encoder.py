@@ -11,7 +11,6 @@ from pydantic import Field
 from torch import Tensor
 
 from rm_grpc_server.config import Settings
-from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.models.encoder import Encoder
 from rm_grpc_server.scoring.kinds.sequence_classification import WeightedSum
 from rm_grpc_server.scoring.protocols import EncoderScorer
@@ -49,16 +48,11 @@ def load(source: KindSource) -> EncoderScorer:
     options = source.options(Options)
     model = source.encoder("sequence_classification")
     outputs = int(model.config.num_labels)
-    for key, given in (("attributes", options.attributes), ("weights", options.weights)):
-        if given and len(given) != outputs:
-            raise ConfigError(f"scorer.{key}: {len(given)} for the {outputs} outputs of the classifier")
-    if outputs > 1 and options.weights is None:
-        raise ConfigError(f"scorer.weights: the classifier has {outputs} outputs; say what each counts in the score")
     return EncoderScorer(
         kind=KIND,
         encoder=Encoder(model, _logits, outputs=outputs),
         reading=TextPair(options.turns),
-        judge=WeightedSum(options.weights or (1.0,), options.attributes),
+        judge=WeightedSum.of(options.weights, options.attributes, outputs, head="classifier"),
         settings=source.described(KIND, options),
         attribute_names=options.attributes,
     )

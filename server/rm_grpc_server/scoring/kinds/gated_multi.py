@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from rm_grpc import errors
 from rm_grpc.types import Verdict
 from rm_grpc_server.config import Settings
 from rm_grpc_server.errors import ConfigError
@@ -21,8 +19,7 @@ from rm_grpc_server.models.gating import GatedObjectives
 from rm_grpc_server.models.readout import HeadReadout
 from rm_grpc_server.scoring.protocols import BatchScorer
 from rm_grpc_server.scoring.source import KindSource
-from rm_grpc_server.text.encoding import TokenArray
-from rm_grpc_server.text.reading import Rendered
+from rm_grpc_server.text.reading import GateReading
 
 KIND = "gated_multi"
 
@@ -37,31 +34,6 @@ class Options(Settings):
     attributes_are: Literal["raw", "transformed"] = Field(
         "raw", description="the objectives as they are read, or after the transform that makes them independent of length"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class GateReading(Rendered):
-    """See `Reading`: the gate's position, then the last."""
-
-    pattern: tuple[int, ...]
-
-    def positions(self, ids: TokenArray, /) -> tuple[int, ...]:
-        """See `Reading`."""
-        width = len(self.pattern)
-        if len(ids) >= width:
-            windows = np.lib.stride_tricks.sliding_window_view(ids, width)
-            found = np.flatnonzero((windows == np.array(self.pattern)).all(axis=1))
-            if len(found):
-                return (int(found[-1]), len(ids) - 1)
-        raise errors.InvalidRequestError(
-            f"the tokens do not hold the pattern {list(self.pattern)} that ends this model's prompt; send a conversation with "
-            "a message of the user before the response",
-            field="conversation.messages",
-        )
-
-    def probe(self, length: int, /) -> tuple[int, ...]:
-        """See `Reading`."""
-        return (length // 2, length - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,15 @@ from rm_grpc_server.models.heads import Layer
 from rm_grpc_server.scoring.arithmetic import softmax
 from rm_grpc_server.scoring.protocols import BatchScorer, EncoderScorer
 from rm_grpc_server.scoring.source import KindSource
-from rm_grpc_server.text.pairs import ORDER_ATTRIBUTES, Candidates, Comparison, context_template
+from rm_grpc_server.text.pairs import (
+    MAX_LENGTH,
+    MAX_SOURCE,
+    ORDER_ATTRIBUTES,
+    PREFIX_IDS,
+    Candidates,
+    Comparison,
+    context_template,
+)
 
 KIND = "pairwise"
 _CONTEXT = (
@@ -31,7 +39,6 @@ _CONTEXT = (
     "message['content'] }}{% endfor %}{{ '\n' }}"
 )
 _MESSAGE = "[CONTEXT] {context} [RESPONSE A] {first} [RESPONSE B] {second} \n"
-_PREFIXES = ("source_prefix_id", "cand1_prefix_id", "cand2_prefix_id")
 
 
 class Options(Settings):
@@ -40,6 +47,8 @@ class Options(Settings):
     tokens: tuple[str, str] = Field(("A", "B"), description="the answers that name the first and the second response")
     message: str = Field(_MESSAGE, description="the message of the user, with {context}, {first} and {second}")
     context_template: str = Field(_CONTEXT, description="a Jinja chat template for the messages before the responses")
+    max_source: int = Field(MAX_SOURCE, gt=0, description="PairRM: most tokens of the prompt")
+    max_length: int = Field(MAX_LENGTH, gt=0, description="PairRM: most tokens of prompt and both responses")
 
     @field_validator("message")
     @classmethod
@@ -47,9 +56,6 @@ class Options(Settings):
         if missing := [name for name in ("{context}", "{first}", "{second}") if name not in message]:
             raise ValueError(f"lacks {', '.join(missing)}")
         return message
-
-    max_source: int = Field(1224, gt=0, description="PairRM: most tokens of the prompt")
-    max_length: int = Field(2048, gt=0, description="PairRM: most tokens of prompt and both responses")
 
 
 def first_probability(values: Sequence[Sequence[float]], /) -> Verdict:
@@ -74,7 +80,7 @@ def load(source: KindSource) -> BatchScorer | EncoderScorer:
     options = source.options(Options)
     if source.checkpoint.is_encoder:
         return _encoder(source, options)
-    ids = tuple(source.token_id(text, "scorer.tokens") for text in options.tokens)
+    ids = source.token_ids((), options.tokens)
     context_template(options.context_template)  # a template that does not compile is told now
     return BatchScorer(
         kind=KIND,
@@ -88,13 +94,11 @@ def load(source: KindSource) -> BatchScorer | EncoderScorer:
 
 def _encoder(source: KindSource, options: Options) -> EncoderScorer:
     config: Mapping[str, Any] = source.checkpoint.config
-    if missing := [name for name in _PREFIXES if name not in config]:
+    if missing := [name for name in PREFIX_IDS if name not in config]:
         raise ModelLoadError(f"{source.checkpoint.source}: is no PairRM, for its config lacks {', '.join(missing)}")
     wanted = [f"head_layer.{at}.{part}" for at in (1, 4) for part in ("weight", "bias")]
     if missing := [name for name in wanted if name not in source.files.names]:
         raise ModelLoadError(f"{source.checkpoint.source}: lacks {', '.join(missing)}, which PairRM reads its candidates with")
-    texts = {at: text for text, at in source.tokenizer.added_tokens.items()}
-    ids = tuple(int(config[name]) for name in _PREFIXES)
     model = source.encoder("none")
     first, last = (
         Layer(*(source.files.read(f"head_layer.{at}.{part}").to(model.device).float() for part in ("weight", "bias")))
@@ -103,17 +107,14 @@ def _encoder(source: KindSource, options: Options) -> EncoderScorer:
 
     def ahead(output: Any, reads_R2: Tensor) -> Tensor:
         hidden_R = output.last_hidden_state[reads_R2[:, 0], reads_R2[:, 1]].float()
-        at_source, *at_candidates = hidden_R.reshape(-1, len(_PREFIXES), hidden_R.shape[1]).unbind(dim=1)
+        at_source, *at_candidates = hidden_R.reshape(-1, len(PREFIX_IDS), hidden_R.shape[1]).unbind(dim=1)
         left, right = (last(first(torch.cat([at_source, one], dim=1)).tanh()) for one in at_candidates)
         return (left - right).mean(dim=1, keepdim=True)
 
-    reading = Candidates(
-        texts[ids[0]], texts[ids[1]], texts[ids[2]], (ids[0], ids[1], ids[2]), options.max_source, options.max_length
-    )
     return EncoderScorer(
         kind=KIND,
         encoder=Encoder(model, ahead, outputs=1),
-        reading=reading,
+        reading=Candidates.of(config, source.tokenizer, max_source=options.max_source, max_length=options.max_length),
         judge=first_ahead,
         settings=source.described(KIND, options),
         attribute_names=ORDER_ATTRIBUTES,

@@ -12,18 +12,21 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from rm_grpc.types import StepScore, Verdict
 from rm_grpc_server.config import Settings
 from rm_grpc_server.errors import ConfigError
-from rm_grpc_server.models.readout import Readout
 from rm_grpc_server.scoring.arithmetic import sigmoid, softmax
 from rm_grpc_server.scoring.protocols import BatchScorer
-from rm_grpc_server.scoring.source import KindSource
 from rm_grpc_server.text.steps import Layout, StepReading
+from rm_grpc_server.text.tokenizer import TokenizerFiles
+
+if TYPE_CHECKING:
+    from rm_grpc_server.models.readout import Readout
+    from rm_grpc_server.scoring.source import KindSource
 
 KIND = "process_reward"
 Aggregate = Literal["min", "max", "mean", "prod", "last"]
@@ -110,6 +113,27 @@ def _weighted(weights: Sequence[float], values: Sequence[float]) -> float:
     return sum(weight * value for weight, value in zip(weights, values, strict=True))
 
 
+def reading_of(options: Options, files: TokenizerFiles) -> StepReading:
+    """How steps are read of a conversation.
+
+    Raises:
+        ConfigError: the mark is no single token.
+    """
+    mark_id = options.mark_id
+    if mark_id is None and options.mark:
+        mark_id = files.only_id(options.mark, "scorer.mark")
+    return StepReading(
+        layout=options.layout,
+        mark=options.mark,
+        mark_id=mark_id,
+        between=options.between,
+        separator=options.separator,
+        empty_steps=options.empty_steps,
+        strips=options.strip_steps,
+        offset=options.offset,
+    )
+
+
 def load(source: KindSource) -> BatchScorer:
     """Loads a checkpoint.
 
@@ -126,24 +150,13 @@ def load(source: KindSource) -> BatchScorer:
             raise ConfigError(f"scorer.{key}: {len(given)} for the {readout.outputs} outputs that are read")
     if readout.outputs == 1 and options.activation == "softmax":
         raise ConfigError("scorer.activation: a softmax over one output is always 1; take sigmoid or none")
-    mark_id = options.mark_id
-    if mark_id is not None and mark_id >= readout.backbone.vocabulary_size:
-        raise ConfigError(f"scorer.mark_id: {mark_id} is no id of this vocabulary of {readout.backbone.vocabulary_size}")
-    if mark_id is None and options.mark:
-        mark_id = source.token_id(options.mark, "scorer.mark")
+    vocabulary = readout.backbone.vocabulary_size
+    if options.mark_id is not None and options.mark_id >= vocabulary:
+        raise ConfigError(f"scorer.mark_id: {options.mark_id} is no id of this vocabulary of {vocabulary}")
     return BatchScorer(
         kind=KIND,
         readout=readout,
-        reading=StepReading(
-            layout=options.layout,
-            mark=options.mark,
-            mark_id=mark_id,
-            between=options.between,
-            separator=options.separator,
-            empty_steps=options.empty_steps,
-            strips=options.strip_steps,
-            offset=options.offset,
-        ),
+        reading=reading_of(options, source.tokenizer),
         judge=StepJudge(options.activation, options.outputs, options.aggregate, options.attributes),
         settings=source.described(KIND, options),
         attribute_names=tuple(options.attributes),
@@ -153,5 +166,4 @@ def load(source: KindSource) -> BatchScorer:
 def _readout(source: KindSource, options: Options) -> Readout:
     if options.source == "head":
         return source.head_readout(options.head)
-    ids = options.token_ids or tuple(source.token_id(text, "scorer.tokens") for text in options.tokens)
-    return source.logit_readout(ids)
+    return source.logit_readout(source.token_ids(options.token_ids, options.tokens))

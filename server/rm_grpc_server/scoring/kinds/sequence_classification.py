@@ -56,6 +56,25 @@ class WeightedSum:
     weights: tuple[float, ...]
     names: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, weights: tuple[float, ...] | None, names: tuple[str, ...], outputs: int, *, head: str) -> WeightedSum:
+        """The judge of a head with so many outputs.
+
+        Args:
+            head: what to call it in a message.
+
+        Raises:
+            ConfigError: as many names or weights as it has no outputs, or no weights for several.
+        """
+        for key, given in (("attributes", names), ("weights", weights)):
+            if given and len(given) != outputs:
+                raise ConfigError(f"scorer.{key}: {len(given)} for the {outputs} outputs of the {head}")
+        if outputs > 1 and weights is None:
+            raise ConfigError(
+                f"scorer.weights: the {head} has {outputs} outputs; say what each counts in the score (1 and 0s to pick one)"
+            )
+        return cls(weights or (1.0,), names)
+
     def __call__(self, values: Sequence[Sequence[float]], /) -> Verdict:
         """One row a conversation."""
         (row,) = values
@@ -72,19 +91,12 @@ def load(source: KindSource) -> BatchScorer:
     """
     options = source.options(Options)
     readout = source.head_readout(options.head)
-    for key, given in (("attributes", options.attributes), ("weights", options.weights)):
-        if given and len(given) != readout.outputs:
-            raise ConfigError(f"scorer.{key}: {len(given)} for the {readout.outputs} outputs of the head")
-    if readout.outputs > 1 and options.weights is None:
-        raise ConfigError(
-            f"scorer.weights: the head has {readout.outputs} outputs; say what each counts in the score (1 and 0s to pick one)"
-        )
     pad_id: int | None = readout.backbone.model.config.get_text_config().pad_token_id
     return BatchScorer(
         kind=KIND,
         readout=readout,
         reading=LastToken(pad_id if options.pooling == "last_non_pad" else None),
-        judge=WeightedSum(options.weights or (1.0,), options.attributes),
+        judge=WeightedSum.of(options.weights, options.attributes, readout.outputs, head="head"),
         settings=source.described(KIND, options),
         attribute_names=options.attributes,
     )

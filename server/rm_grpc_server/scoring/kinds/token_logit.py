@@ -75,7 +75,7 @@ def load(source: KindSource) -> BatchScorer:
         ConfigError: options that the kind does not have, or ids outside the vocabulary.
     """
     options = source.options(Options)
-    ids = options.token_ids or tuple(source.token_id(text, "scorer.tokens") for text in options.tokens)
+    ids = source.token_ids(options.token_ids, options.tokens)
     reading: Reading = AppendedQuestion(options.question) if options.question else LastToken()
     return BatchScorer(
         kind=KIND,
