@@ -24,6 +24,7 @@ from rm_grpc.types import (
     Result,
     Score,
     ScoreOptions,
+    SpecialTokens,
     StepScore,
     Timing,
     TokenIds,
@@ -168,9 +169,13 @@ _FOREIGN |= dict.fromkeys((score_pb2.FOREIGN_MARKERS_UNSPECIFIED, score_pb2.FORE
 _ACTIVATION = {score_pb2.ACTIVATION_SIGMOID: Activation.SIGMOID}
 _ACTIVATION |= dict.fromkeys((score_pb2.ACTIVATION_UNSPECIFIED, score_pb2.ACTIVATION_NONE), Activation.NONE)
 
+_SPECIAL = {score_pb2.SPECIAL_TOKENS_ADD: SpecialTokens.ADD}
+_SPECIAL |= dict.fromkeys((score_pb2.SPECIAL_TOKENS_UNSPECIFIED, score_pb2.SPECIAL_TOKENS_AS_IS), SpecialTokens.AS_IS)
+
 _CONTROL_TO = {value: number for number, value in _CONTROL.items()}
 _FOREIGN_TO = {value: number for number, value in _FOREIGN.items()}
 _ACTIVATION_TO = {value: number for number, value in _ACTIVATION.items()}
+_SPECIAL_TO = {value: number for number, value in _SPECIAL.items()}
 
 
 def options_to_proto(options: ScoreOptions) -> score_pb2.ScoreOptions:
@@ -179,6 +184,7 @@ def options_to_proto(options: ScoreOptions) -> score_pb2.ScoreOptions:
         control_tokens=_CONTROL_TO[options.control_tokens],
         foreign_markers=_FOREIGN_TO[options.foreign_markers],
         activation=_ACTIVATION_TO[options.activation],
+        special_tokens=_SPECIAL_TO[options.special_tokens],
     )
 
 
@@ -192,6 +198,7 @@ def options_from_proto(proto: score_pb2.ScoreOptions) -> ScoreOptions:
         control_tokens=_known(_CONTROL, proto.control_tokens, "options.control_tokens"),
         foreign_markers=_known(_FOREIGN, proto.foreign_markers, "options.foreign_markers"),
         activation=_known(_ACTIVATION, proto.activation, "options.activation"),
+        special_tokens=_known(_SPECIAL, proto.special_tokens, "options.special_tokens"),
     )
 
 

@@ -31,6 +31,13 @@ class ForeignMarkers(Enum):
     ALLOW = "allow"
 
 
+class SpecialTokens(Enum):
+    """What is put around text that the caller rendered."""
+
+    AS_IS = "as_is"
+    ADD = "add"
+
+
 class Activation(Enum):
     """A function applied to the raw score."""
 
@@ -45,6 +52,7 @@ class ScoreOptions:
     control_tokens: ControlTokens = ControlTokens.REFUSE
     foreign_markers: ForeignMarkers = ForeignMarkers.REFUSE
     activation: Activation = Activation.NONE
+    special_tokens: SpecialTokens = SpecialTokens.AS_IS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import click
 from rich.console import Console
 
 from rm_grpc.errors import RewardError
-from rm_grpc_cli.lines import item_of_line, line_digest, output_line
+from rm_grpc.json_lines import item_of_line
+from rm_grpc_cli.lines import line_digest, output_line
 from rm_grpc_cli.progress import progress
 from rm_grpc_cli.target import open_target, target_options
 from rm_grpc_client import Item, RewardClient, Score

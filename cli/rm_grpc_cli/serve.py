@@ -44,7 +44,7 @@ def command(config: Path | None, **flags: Any) -> None:
     try:
         settings = load_settings(file=config, flags=given)
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        for noisy in ("httpx", "httpx2", "httpcore", "huggingface_hub", "filelock"):
+        for noisy in ("httpx", "httpx2", "httpcore", "huggingface_hub", "filelock", "uvicorn.error"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         from rm_grpc_server.serve import run  # imports torch: takes seconds, and bad settings should not
 

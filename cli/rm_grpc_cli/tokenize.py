@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from rm_grpc.json_lines import item_of_line
 from rm_grpc.types import TokenizeResult
-from rm_grpc_cli.lines import item_of_line
 from rm_grpc_cli.target import open_target, target_options
 from rm_grpc_client import RewardClient
 

@@ -12,14 +12,17 @@ from rm_grpc import (
     RewardError,
     Score,
     ScoreOptions,
+    SpecialTokens,
     TokenIds,
     ToolCall,
 )
 from rm_grpc_client.aio import AsyncRewardClient
 from rm_grpc_client.client import RewardClient
-from rm_grpc_client.environment import Reward, RewardEnvironment
+from rm_grpc_client.environment import Pending, Reward, RewardEnvironment
 from rm_grpc_client.failures import BatchFailedError
 from rm_grpc_client.inputs import Scorable
+from rm_grpc_client.shaping import Shaping
+from rm_grpc_client.sync_environment import SyncRewardEnvironment
 
 __all__ = [
     "Activation",
@@ -31,6 +34,7 @@ __all__ = [
     "Item",
     "Message",
     "ModelInfo",
+    "Pending",
     "Result",
     "Reward",
     "RewardClient",
@@ -39,6 +43,9 @@ __all__ = [
     "Scorable",
     "Score",
     "ScoreOptions",
+    "Shaping",
+    "SpecialTokens",
+    "SyncRewardEnvironment",
     "TokenIds",
     "ToolCall",
 ]

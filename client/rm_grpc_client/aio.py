@@ -56,8 +56,8 @@ class AsyncRewardClient:
         self.timeout = timeout
         self.reconnect = reconnect
         self.attempts = attempts
-        self._channel = open_channel(address, credentials)
-        self._stub = cast("Stub", reward_service_pb2_grpc.RewardServiceStub(self._channel))
+        self.channel = open_channel(address, credentials)
+        self._stub = cast("Stub", reward_service_pb2_grpc.RewardServiceStub(self.channel))
 
     async def __aenter__(self) -> AsyncRewardClient:
         return self
@@ -69,7 +69,7 @@ class AsyncRewardClient:
 
     async def close(self) -> None:
         """Closes the connection; streams in work end with an error."""
-        await self._channel.close()
+        await self.channel.close()
 
     @overload
     async def score(
@@ -127,6 +127,12 @@ class AsyncRewardClient:
         self, conversations: Iterable[Scorable] | AsyncIterable[Scorable], *, timeout: float | None = None
     ) -> AsyncGenerator[list[Result], None]:
         """As `score_stream`, with the results that became ready together in one list."""
+        async with aclosing(self.open_stream(timeout=timeout).batches(conversations)) as batches:
+            async for batch in batches:
+                yield batch
+
+    def open_stream(self, *, timeout: float | None = None) -> ScoreStream:
+        """A stream that is yet to be fed; for callers that take items back."""
         session = Session(
             model=self.model,
             options=self.options,
@@ -135,14 +141,7 @@ class AsyncRewardClient:
             max_message_bytes=MAX_MESSAGE_BYTES,
             reconnect=self.reconnect,
         )
-        stream = ScoreStream(session, self._stub, self.reconnect)
-        stream.start(conversations)
-        try:
-            while (batch := await stream.next_results()) is not None:
-                yield batch
-            await stream.linger(1.0)
-        finally:
-            await stream.stop()
+        return ScoreStream(session, self._stub, self.reconnect)
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the server serves."""

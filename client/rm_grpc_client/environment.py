@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import Literal
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal
 
-from rm_grpc.errors import RewardError
-from rm_grpc.types import Conversation, Result, Score
+import grpc
+
+from rm_grpc.errors import ItemCancelledError, RewardError
+from rm_grpc.types import Conversation, Item, ModelInfo, Score, ScoreOptions
 from rm_grpc_client.aio import AsyncRewardClient
+from rm_grpc_client.fleet import Addresses, Fleet
 from rm_grpc_client.inputs import Scorable, item_of
+from rm_grpc_client.lane import Outcome
+from rm_grpc_client.metrics import Metrics
+from rm_grpc_client.routing import Strategy
+from rm_grpc_client.shaping import Shaper, Shaping
+from rm_grpc_client.stream import each
+
+_AHEAD = 4096
+"""Items that a stream is read ahead of the rewards that its reader has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,39 +35,138 @@ class Reward:
         value: the reward, or None where the conversation could not be scored; never a number that stands for a failure.
         score: the score that it comes from.
         error: why there is none.
+        id: the caller's id of the item, or empty.
+        components: the numbers that the model gives beside the score, by name: attributes, or the parts of an ensemble. Shaping
+            leaves them as they are.
     """
 
     index: int
     value: float | None
     score: Score | None
     error: RewardError | None
+    id: str = ""
+    components: Mapping[str, float] = field(default_factory=dict)
+
+
+class Pending:
+    """A reward that is on its way; await it. Cancelling takes the conversation back."""
+
+    def __init__(self, task: asyncio.Task[Reward]) -> None:
+        self._task = task
+
+    def __await__(self) -> Generator[Any, None, Reward]:
+        return self._task.__await__()
+
+    @property
+    def done(self) -> bool:
+        """Whether the reward, or the error that it raises, is there."""
+        return self._task.done()
+
+    def cancel(self) -> None:
+        """Takes the conversation back; who awaits it gets `asyncio.CancelledError`."""
+        self._task.cancel()
 
 
 class RewardEnvironment:
     """Turns conversations into rewards while generation goes on.
 
     Args:
-        client: whom to ask; the environment does not close it.
-        failures: "raise" lets a conversation that cannot be scored end the call, "none" gives a `Reward` without a value, for
-            the trainer to mask.
-        centring: "prompt" takes from each reward the mean of the rewards of its prompt, so that prompts of different
-            difficulty weigh alike; what could not be scored counts for nothing, and what is alone becomes 0. "none" leaves
-            scores as they are.
+        addresses: host:port of a server, of several, or a function that tells them.
+        model: the model to ask; may be empty where a server serves only one.
+        options: how items are scored.
+        failures: "raise" lets a conversation that cannot be scored raise its error, "none" gives a `Reward` without a value,
+            for the trainer to mask. What concerns all conversations (no such model, no server) is raised either way.
+        shaping: what is done to scores; by default nothing.
+        routing: which of several servers an item goes to: the "least_loaded", or by "group" the one that has the prompt.
+        hedge_after: seconds without an answer after which an item is sent to a second server too.
+        timeout: seconds that each item may take; an item's own timeout wins. None waits for ever.
+        reconnect: seconds without any server after which the work is given up.
+        credentials: for encrypted connections.
+
+    An environment lives on the event loop that it is first used on. Close it, or use it with `async with`. Threads use
+    `SyncRewardEnvironment`.
     """
 
     def __init__(
         self,
-        client: AsyncRewardClient,
+        addresses: Addresses,
         *,
+        model: str = "",
+        options: ScoreOptions | None = None,
         failures: Literal["raise", "none"] = "raise",
-        centring: Literal["none", "prompt"] = "none",
+        shaping: Shaping | None = None,
+        routing: Strategy = "least_loaded",
+        hedge_after: float | None = None,
+        timeout: float | None = 600.0,
+        reconnect: float = 60.0,
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        self.client = client
         self.failures = failures
-        self.centring = centring
+        self.shaping = shaping or Shaping()
+        self._shaper = Shaper(self.shaping)
+        self._timeout = timeout
+        self._metrics = Metrics()
+        self._submitted = 0
+        self._routing = routing
+        self._fleet: Fleet | None = None
+        self._is_closed = False
+
+        def connect(address: str, patience: float) -> AsyncRewardClient:
+            return AsyncRewardClient(
+                address, model=model, options=options, timeout=timeout, reconnect=patience, credentials=credentials
+            )
+
+        def fleet() -> Fleet:
+            return Fleet(addresses, connect, strategy=routing, reconnect=reconnect, hedge_after=hedge_after)
+
+        self._make_fleet = fleet
+
+    async def __aenter__(self) -> RewardEnvironment:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connections; rewards that are on their way raise `ItemCancelledError`."""
+        self._is_closed = True
+        if self._fleet is not None:
+            await self._fleet.close()
+
+    # --- conversations in ---------------------------------------------------------------------------------------------
+
+    def submit(self, conversation: Scorable) -> Pending:
+        """Begins to score one conversation; its reward is awaited later.
+
+        Raises:
+            ValueError: the shaping needs all rewards of a prompt; use `submit_group`.
+        """
+        self._refuse_groups("submit_group()")
+        return self.submit_group([conversation])[0]
+
+    def submit_group(self, conversations: Iterable[Scorable]) -> list[Pending]:
+        """Begins to score conversations that belong together, such as all answers to a prompt.
+
+        Each reward is there as soon as its score is, or, where the shaping needs all of a prompt, once all scores are.
+        """
+        indices, given = [], []
+        for conversation in conversations:
+            indices.append(self._submitted)
+            given.append(conversation)
+            self._submitted += 1
+        outcomes = [asyncio.ensure_future(self._outcome(one)) for one in given]
+        if not self.shaping.needs_groups:
+            return [
+                Pending(asyncio.ensure_future(self._alone(index, one, outcome)))
+                for index, one, outcome in zip(indices, given, outcomes, strict=True)
+            ]
+        together = asyncio.ensure_future(self._together(indices, given, outcomes))
+        return [Pending(asyncio.ensure_future(self._member(together, at))) for at in range(len(given))]
 
     async def rewards(self, conversations: Iterable[Scorable]) -> list[Reward]:
-        """The rewards of a list, in its order.
+        """The rewards of a list, in its order and numbered by it.
 
         Items that name a group belong together, others with those that have the same messages before the response.
 
@@ -62,34 +174,152 @@ class RewardEnvironment:
             RewardError: the whole call failed, or an item did and `failures` is "raise".
         """
         given = list(conversations)
-        rewards = [self._reward(result) async for result in self.client.score_stream(given)]
-        rewards.sort(key=lambda reward: reward.index)
-        return rewards if self.centring == "none" else _centred(rewards, [_prompt(one) for one in given])
+        outcomes = [asyncio.ensure_future(self._outcome(one)) for one in given]
+        try:
+            return await self._together(range(len(given)), given, outcomes)
+        finally:
+            for outcome in outcomes:
+                outcome.cancel()
+
+    # --- rewards out --------------------------------------------------------------------------------------------------
+
+    async def as_completed(self, pending: Iterable[Pending]) -> AsyncIterator[Reward]:
+        """Rewards of what was submitted, as they are ready.
+
+        Raises:
+            RewardError: an item failed and `failures` is "raise"; the others can still be awaited.
+        """
+        waiting = {one._task for one in pending}
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
 
     async def stream(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> AsyncIterator[Reward]:
         """Each conversation's reward as it is ready, while the iterable is still being consumed.
 
         Raises:
             RewardError: as `rewards`.
-            ValueError: rewards are to be centred, for which all of a prompt must be there.
+            ValueError: the shaping needs all rewards of a prompt.
         """
-        if self.centring != "none":
-            raise ValueError("centring needs all rewards of a prompt; use rewards(), or an environment without centring")
-        async for result in self.client.score_stream(conversations):
-            yield self._reward(result)
+        self._refuse_groups("rewards()")
+        ready: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+        room = asyncio.Semaphore(_AHEAD)
+        running: set[asyncio.Task[Reward]] = set()
 
-    def _reward(self, result: Result) -> Reward:
-        if self.failures == "raise" or result.error is None:
-            return Reward(result.index, result.score.score, result.score, None)
-        return Reward(result.index, None, None, result.error)
+        async def feed() -> None:
+            index = 0
+            async for one in each(conversations):
+                await room.acquire()
+                task = asyncio.create_task(self._alone(index, one, self._outcome(one)))
+                running.add(task)
+                task.add_done_callback(ready.put_nowait)
+                index += 1
+
+        feeder = asyncio.create_task(feed())
+        feeder.add_done_callback(ready.put_nowait)
+        try:
+            while running or not feeder.done() or not ready.empty():
+                task = await ready.get()
+                if task is feeder:
+                    feeder.result()
+                    continue
+                running.discard(task)
+                room.release()
+                yield task.result()
+        finally:
+            for task in (feeder, *running):
+                task.cancel()
+            await asyncio.gather(feeder, *running, return_exceptions=True)
+
+    def metrics(self, *, reset: bool = False) -> dict[str, float]:
+        """Figures of all items since the last reset, as a plain dict; see `Metrics.figures`."""
+        figures = self._metrics.figures()
+        if reset:
+            self._metrics.reset()
+        return figures
+
+    async def get_model(self) -> ModelInfo:
+        """What the server tells of the model, its digest and traps included."""
+        return await self._connected().any_client().get_model()
+
+    # --- between ------------------------------------------------------------------------------------------------------
+
+    def _connected(self) -> Fleet:
+        if self._fleet is None:
+            self._fleet = self._make_fleet()
+        return self._fleet
+
+    def _refuse_groups(self, instead: str) -> None:
+        if self.shaping.needs_groups:
+            raise ValueError(f"centring and scaling by prompt need all rewards of a prompt; use {instead}")
+
+    async def _outcome(self, scorable: Scorable) -> Outcome:
+        """A conversation's outcome, counted."""
+        started = time.monotonic()
+        try:
+            item = item_of(scorable, default_id="")
+        except RewardError as error:
+            self._metrics.failed(error)
+            return error
+        timeout = self._timeout if item.timeout is None else item.timeout
+        group = _prompt(item) if self._routing == "group" else None
+        try:
+            outcome = await self._connected().score(item, group, None if timeout is None else started + timeout)
+        except asyncio.CancelledError:
+            if self._is_closed:
+                raise ItemCancelledError("the environment was closed") from None
+            raise
+        if isinstance(outcome, RewardError):
+            self._metrics.failed(outcome)
+        else:
+            self._metrics.scored(outcome, _response_length(item), time.monotonic() - started)
+        return outcome
+
+    async def _alone(self, index: int, scorable: Scorable, outcome: Awaitable[Outcome]) -> Reward:
+        return self._rewarded([index], [scorable], [await outcome])[0]
+
+    async def _together(
+        self, indices: Sequence[int], given: Sequence[Scorable], outcomes: Sequence[Awaitable[Outcome]]
+    ) -> list[Reward]:
+        return self._rewarded(indices, given, [await outcome for outcome in outcomes])
+
+    @staticmethod
+    async def _member(together: asyncio.Future[list[Reward]], at: int) -> Reward:
+        return (await asyncio.shield(together))[at]
+
+    def _rewarded(self, indices: Sequence[int], given: Sequence[Scorable], outcomes: Sequence[Outcome]) -> list[Reward]:
+        """The rewards of outcomes that are there together."""
+        if self.failures == "raise":
+            for outcome in outcomes:
+                if isinstance(outcome, RewardError):
+                    raise outcome
+        scores = [None if isinstance(outcome, RewardError) else outcome for outcome in outcomes]
+        prompts = [_prompt_of(one) for one in given] if self.shaping.needs_groups else [None] * len(given)
+        values = self._shaper.shaped([None if score is None else score.score for score in scores], prompts)
+        self._metrics.rewarded(values)
+        return [
+            Reward(
+                index,
+                value,
+                score,
+                outcome if isinstance(outcome, RewardError) else None,
+                one.id if isinstance(one, Item) else "",
+                score.attributes if score is not None else {},
+            )
+            for index, one, value, score, outcome in zip(indices, given, values, scores, outcomes, strict=True)
+        ]
 
 
-def _prompt(scorable: Scorable) -> Hashable:
-    """What those of one prompt have in common; None for what is alone."""
+def _prompt_of(scorable: Scorable) -> Hashable:
     try:
-        item = item_of(scorable, default_id="")
+        return _prompt(item_of(scorable, default_id=""))
     except RewardError:
         return None  # its reward says why
+
+
+def _prompt(item: Item) -> Hashable:
+    """What those of one prompt have in common; None for what is alone."""
     if item.group:
         return item.group
     conversation = item.input
@@ -98,18 +328,8 @@ def _prompt(scorable: Scorable) -> Hashable:
     return (conversation.messages[:-1], conversation.tools)
 
 
-def _centred(rewards: Sequence[Reward], prompts: Sequence[Hashable]) -> list[Reward]:
-    """The rewards less the mean of their prompt's; text and token ids without a group have no prompt in common with any."""
-    values: dict[Hashable, list[float]] = {}
-    keys = [
-        ("alone", reward.index) if prompt is None else ("prompt", prompt)
-        for reward, prompt in zip(rewards, prompts, strict=True)
-    ]
-    for reward, key in zip(rewards, keys, strict=True):
-        if reward.value is not None:
-            values.setdefault(key, []).append(reward.value)
-    means = {key: fmean(found) for key, found in values.items()}
-    return [
-        reward if reward.value is None else replace(reward, value=reward.value - means[key])
-        for reward, key in zip(rewards, keys, strict=True)
-    ]
+def _response_length(item: Item) -> int:
+    """Characters of the response; of text all of them, and of token ids their number."""
+    if isinstance(item.input, Conversation):
+        return len(item.input.messages[-1].text)
+    return len(item.input) if isinstance(item.input, str) else len(item.input.ids) if item.input is not None else 0

@@ -24,6 +24,7 @@ _MESSAGE_OVERHEAD = 1024
 """Bytes kept free in a message, for what stands around its items."""
 _ANSWER_GRACE = 5.0
 """Seconds past an item's deadline in which the server's own answer is still awaited."""
+_TAKEN_BACK = errors.ItemCancelledError("taken back by the caller")
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class _Owed:
     bytes: int
     deadline: float | None
     in_flight: bool = False
+    withdrawn: bool = False
     attempts: int = 0
     losses: int = 0
     """How often the connection was lost while a server had it."""
@@ -77,6 +79,7 @@ class Session:
         self._in_flight_bytes = 0
         self._window_items, self._window_bytes = _FIRST_WINDOW, 0
         self._settled: list[Result] = []
+        self._cancels: list[str] = []
         self.model_info: ModelInfo | None = None
         self.is_open = False
         self.draining = False
@@ -123,6 +126,17 @@ class Session:
         self._unsent.append(owed)
         return None
 
+    def withdraw(self, index: int) -> list[Result]:
+        """Takes an item back. Its result comes at once where no server has it, else from the server."""
+        owed = self._owed.get(str(index))
+        if owed is None or owed.withdrawn:
+            return []
+        owed.withdrawn = True
+        if owed.in_flight:
+            self._cancels.append(owed.proto.id)
+            return []
+        return self._fail([owed], _TAKEN_BACK)
+
     # --- to the server ------------------------------------------------------------------------------------------------
 
     def opening(self) -> reward_service_pb2.ScoreBatchRequest:
@@ -132,6 +146,9 @@ class Session:
             owed.in_flight = False
             owed.losses += 1
         self._in_flight = self._in_flight_bytes = 0
+        self._cancels.clear()
+        self._settled += self._fail([owed for owed in again if owed.withdrawn], _TAKEN_BACK)
+        again = [owed for owed in again if not owed.withdrawn]
         lost = [owed for owed in again if owed.losses >= self._attempts]
         self._settled += self._fail(lost, errors.UnavailableError(f"the server was lost {self._attempts} times with this item"))
         self._unsent.extendleft(owed for owed in reversed(again) if owed.losses < self._attempts)
@@ -140,11 +157,17 @@ class Session:
         return reward_service_pb2.ScoreBatchRequest(open=opening)
 
     def next_message(self, now: float) -> reward_service_pb2.ScoreBatchRequest | None:
-        """Items that may be sent now, or None. Several items share a message; nothing waits for a message to fill."""
+        """What may be sent now, or None: ids of items that are taken back, or items.
+
+        Several items share a message; nothing waits for a message to fill.
+        """
         while self._waiting and self._waiting[0][0] <= now:
             owed = heapq.heappop(self._waiting)[2]
             if owed.proto.id in self._owed:
                 self._unsent.append(owed)
+        if self._cancels and self.is_open:
+            ids, self._cancels = self._cancels, []
+            return reward_service_pb2.ScoreBatchRequest(cancel=reward_service_pb2.CancelItems(ids=ids))
         items: list[conversation_pb2.Item] = []
         size = 0
         limit = min(_MESSAGE_BYTES, self._max_message_bytes - _MESSAGE_OVERHEAD)
@@ -231,7 +254,7 @@ class Session:
         return result
 
     def _will_retry(self, owed: _Owed, error: errors.RewardError, now: float) -> bool:
-        if error.retry_delay is None:
+        if error.retry_delay is None or owed.withdrawn:
             return False
         if isinstance(error, errors.DrainingError):
             self._unsent.append(owed)  # this server is going down; the next connection finds another, or it again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts to connect."""
+_LINGER_SECONDS = 1.0
+"""For a connection to end by itself, once all results are given."""
 
 
 class ScoreStream:
@@ -39,24 +41,31 @@ class ScoreStream:
         self._last_error: object = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
+    async def batches(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> AsyncGenerator[list[Result], None]:
+        """Results as they are ready, those that became so together in one list, until all are given."""
+        self._start(conversations)
+        try:
+            while (batch := await self._next_results()) is not None:
+                yield batch
+            await asyncio.wait([self._driver], timeout=_LINGER_SECONDS)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def withdraw(self, index: int) -> None:
+        """Takes back the item of that position; its result is CANCELLED unless it is scored already."""
+        self._give(self._session.withdraw(index))
+        self._changed.set()
+
+    def _start(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
         """Begins to feed, to connect, and to watch the time."""
         self._driver = asyncio.create_task(self._drive())
         self._tasks = [asyncio.create_task(self._feed(conversations)), self._driver, asyncio.create_task(self._keep_time())]
         for task in self._tasks:
             task.add_done_callback(lambda _: self._ready.set())
 
-    async def linger(self, seconds: float) -> None:
-        """Gives the connection some time to end by itself."""
-        await asyncio.wait([self._driver], timeout=seconds)
-
-    async def stop(self) -> None:
-        """Ends the work."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def next_results(self) -> list[Result] | None:
+    async def _next_results(self) -> list[Result] | None:
         """The results that are ready, waiting for some; None after the last. Raises what a task met."""
         while not self._results:
             for task in self._tasks:
@@ -72,7 +81,7 @@ class ScoreStream:
 
     async def _feed(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> None:
         """Takes items from the caller while there is room."""
-        async for conversation in _each(conversations):
+        async for conversation in each(conversations):
             if (result := self._session.take(conversation, time.monotonic())) is not None:
                 self._give([result])
             self._changed.set()
@@ -155,7 +164,8 @@ class ScoreStream:
         self._room.set()
 
 
-async def _each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
+async def each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:
+    """The items of either kind of iterable; a plain one lets others run now and then."""
     if isinstance(items, AsyncIterable):
         async for item in items:
             yield item

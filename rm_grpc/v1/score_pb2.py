@@ -16,29 +16,31 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rm_grpc/v1/score.proto\x12\nrm_grpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\xa2\x01\n\x0cScoreOptions\x12\x31\n\x0e\x63ontrol_tokens\x18\x01 \x01(\x0e\x32\x19.rm_grpc.v1.ControlTokens\x12\x33\n\x0f\x66oreign_markers\x18\x02 \x01(\x0e\x32\x1a.rm_grpc.v1.ForeignMarkers\x12*\n\nactivation\x18\x03 \x01(\x0e\x32\x16.rm_grpc.v1.Activation\"(\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"V\n\tStepScore\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x14\n\x0ctoken_offset\x18\x02 \x01(\x05\x12\x12\n\nchar_start\x18\x03 \x01(\x05\x12\x10\n\x08\x63har_end\x18\x04 \x01(\x05\"\xe3\x01\n\x06Timing\x12-\n\ntext_queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06render\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x66orward\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa6\x02\n\x05Score\x12\x11\n\traw_score\x18\x01 \x01(\x02\x12\r\n\x05score\x18\x02 \x01(\x02\x12*\n\nactivation\x18\x03 \x01(\x0e\x32\x16.rm_grpc.v1.Activation\x12)\n\nattributes\x18\x04 \x03(\x0b\x32\x15.rm_grpc.v1.Attribute\x12$\n\x05steps\x18\x05 \x03(\x0b\x32\x15.rm_grpc.v1.StepScore\x12\x13\n\x0btoken_count\x18\x06 \x01(\x05\x12\x11\n\ttruncated\x18\x07 \x01(\x08\x12\x1c\n\x14shared_prefix_tokens\x18\x08 \x01(\x05\x12\x14\n\x0cmodel_digest\x18\t \x01(\t\x12\"\n\x06timing\x18\n \x01(\x0b\x32\x12.rm_grpc.v1.Timing\"l\n\nItemResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x05score\x18\x02 \x01(\x0b\x32\x11.rm_grpc.v1.ScoreH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*\x80\x01\n\rControlTokens\x12\x1e\n\x1a\x43ONTROL_TOKENS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONTROL_TOKENS_REFUSE\x10\x01\x12\x1a\n\x16\x43ONTROL_TOKENS_AS_TEXT\x10\x02\x12\x18\n\x14\x43ONTROL_TOKENS_ALLOW\x10\x03*h\n\x0e\x46oreignMarkers\x12\x1f\n\x1b\x46OREIGN_MARKERS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46OREIGN_MARKERS_REFUSE\x10\x01\x12\x19\n\x15\x46OREIGN_MARKERS_ALLOW\x10\x02*U\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TIVATION_NONE\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rm_grpc/v1/score.proto\x12\nrm_grpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\xd5\x01\n\x0cScoreOptions\x12\x31\n\x0e\x63ontrol_tokens\x18\x01 \x01(\x0e\x32\x19.rm_grpc.v1.ControlTokens\x12\x33\n\x0f\x66oreign_markers\x18\x02 \x01(\x0e\x32\x1a.rm_grpc.v1.ForeignMarkers\x12*\n\nactivation\x18\x03 \x01(\x0e\x32\x16.rm_grpc.v1.Activation\x12\x31\n\x0especial_tokens\x18\x04 \x01(\x0e\x32\x19.rm_grpc.v1.SpecialTokens\"(\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02\"V\n\tStepScore\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x14\n\x0ctoken_offset\x18\x02 \x01(\x05\x12\x12\n\nchar_start\x18\x03 \x01(\x05\x12\x10\n\x08\x63har_end\x18\x04 \x01(\x05\"\xe3\x01\n\x06Timing\x12-\n\ntext_queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06render\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x65ncode\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12(\n\x05queue\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07\x66orward\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa6\x02\n\x05Score\x12\x11\n\traw_score\x18\x01 \x01(\x02\x12\r\n\x05score\x18\x02 \x01(\x02\x12*\n\nactivation\x18\x03 \x01(\x0e\x32\x16.rm_grpc.v1.Activation\x12)\n\nattributes\x18\x04 \x03(\x0b\x32\x15.rm_grpc.v1.Attribute\x12$\n\x05steps\x18\x05 \x03(\x0b\x32\x15.rm_grpc.v1.StepScore\x12\x13\n\x0btoken_count\x18\x06 \x01(\x05\x12\x11\n\ttruncated\x18\x07 \x01(\x08\x12\x1c\n\x14shared_prefix_tokens\x18\x08 \x01(\x05\x12\x14\n\x0cmodel_digest\x18\t \x01(\t\x12\"\n\x06timing\x18\n \x01(\x0b\x32\x12.rm_grpc.v1.Timing\"l\n\nItemResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x05score\x18\x02 \x01(\x0b\x32\x11.rm_grpc.v1.ScoreH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome*\x80\x01\n\rControlTokens\x12\x1e\n\x1a\x43ONTROL_TOKENS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONTROL_TOKENS_REFUSE\x10\x01\x12\x1a\n\x16\x43ONTROL_TOKENS_AS_TEXT\x10\x02\x12\x18\n\x14\x43ONTROL_TOKENS_ALLOW\x10\x03*h\n\x0e\x46oreignMarkers\x12\x1f\n\x1b\x46OREIGN_MARKERS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46OREIGN_MARKERS_REFUSE\x10\x01\x12\x19\n\x15\x46OREIGN_MARKERS_ALLOW\x10\x02*a\n\rSpecialTokens\x12\x1e\n\x1aSPECIAL_TOKENS_UNSPECIFIED\x10\x00\x12\x18\n\x14SPECIAL_TOKENS_AS_IS\x10\x01\x12\x16\n\x12SPECIAL_TOKENS_ADD\x10\x02*U\n\nActivation\x12\x1a\n\x16\x41\x43TIVATION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43TIVATION_NONE\x10\x01\x12\x16\n\x12\x41\x43TIVATION_SIGMOID\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rm_grpc.v1.score_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONTROLTOKENS']._serialized_start=1028
-  _globals['_CONTROLTOKENS']._serialized_end=1156
-  _globals['_FOREIGNMARKERS']._serialized_start=1158
-  _globals['_FOREIGNMARKERS']._serialized_end=1262
-  _globals['_ACTIVATION']._serialized_start=1264
-  _globals['_ACTIVATION']._serialized_end=1349
+  _globals['_CONTROLTOKENS']._serialized_start=1079
+  _globals['_CONTROLTOKENS']._serialized_end=1207
+  _globals['_FOREIGNMARKERS']._serialized_start=1209
+  _globals['_FOREIGNMARKERS']._serialized_end=1313
+  _globals['_SPECIALTOKENS']._serialized_start=1315
+  _globals['_SPECIALTOKENS']._serialized_end=1412
+  _globals['_ACTIVATION']._serialized_start=1414
+  _globals['_ACTIVATION']._serialized_end=1499
   _globals['_SCOREOPTIONS']._serialized_start=96
-  _globals['_SCOREOPTIONS']._serialized_end=258
-  _globals['_ATTRIBUTE']._serialized_start=260
-  _globals['_ATTRIBUTE']._serialized_end=300
-  _globals['_STEPSCORE']._serialized_start=302
-  _globals['_STEPSCORE']._serialized_end=388
-  _globals['_TIMING']._serialized_start=391
-  _globals['_TIMING']._serialized_end=618
-  _globals['_SCORE']._serialized_start=621
-  _globals['_SCORE']._serialized_end=915
-  _globals['_ITEMRESULT']._serialized_start=917
-  _globals['_ITEMRESULT']._serialized_end=1025
+  _globals['_SCOREOPTIONS']._serialized_end=309
+  _globals['_ATTRIBUTE']._serialized_start=311
+  _globals['_ATTRIBUTE']._serialized_end=351
+  _globals['_STEPSCORE']._serialized_start=353
+  _globals['_STEPSCORE']._serialized_end=439
+  _globals['_TIMING']._serialized_start=442
+  _globals['_TIMING']._serialized_end=669
+  _globals['_SCORE']._serialized_start=672
+  _globals['_SCORE']._serialized_end=966
+  _globals['_ITEMRESULT']._serialized_start=968
+  _globals['_ITEMRESULT']._serialized_end=1076
 # @@protoc_insertion_point(module_scope)

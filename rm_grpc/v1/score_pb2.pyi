@@ -75,6 +75,34 @@ FOREIGN_MARKERS_ALLOW: ForeignMarkers.ValueType  # 2
 """They are text like any other."""
 global___ForeignMarkers = ForeignMarkers
 
+class _SpecialTokens:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SpecialTokensEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SpecialTokens.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SPECIAL_TOKENS_UNSPECIFIED: _SpecialTokens.ValueType  # 0
+    """The same as as_is."""
+    SPECIAL_TOKENS_AS_IS: _SpecialTokens.ValueType  # 1
+    """Nothing: the text is what the model reads."""
+    SPECIAL_TOKENS_ADD: _SpecialTokens.ValueType  # 2
+    """The special tokens that the tokenizer puts around any text, such as the beginning of the sequence, where the text does not
+    have them. For text that was rendered without them, as trainers do that expect a server to add them.
+    """
+
+class SpecialTokens(_SpecialTokens, metaclass=_SpecialTokensEnumTypeWrapper):
+    """What is put around text that the caller rendered: items of text only."""
+
+SPECIAL_TOKENS_UNSPECIFIED: SpecialTokens.ValueType  # 0
+"""The same as as_is."""
+SPECIAL_TOKENS_AS_IS: SpecialTokens.ValueType  # 1
+"""Nothing: the text is what the model reads."""
+SPECIAL_TOKENS_ADD: SpecialTokens.ValueType  # 2
+"""The special tokens that the tokenizer puts around any text, such as the beginning of the sequence, where the text does not
+have them. For text that was rendered without them, as trainers do that expect a server to add them.
+"""
+global___SpecialTokens = SpecialTokens
+
 class _Activation:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -108,20 +136,24 @@ class ScoreOptions(google.protobuf.message.Message):
     CONTROL_TOKENS_FIELD_NUMBER: builtins.int
     FOREIGN_MARKERS_FIELD_NUMBER: builtins.int
     ACTIVATION_FIELD_NUMBER: builtins.int
+    SPECIAL_TOKENS_FIELD_NUMBER: builtins.int
     control_tokens: global___ControlTokens.ValueType
     """Control tokens inside content."""
     foreign_markers: global___ForeignMarkers.ValueType
     """Chat markers of another model inside content."""
     activation: global___Activation.ValueType
     """What is applied to the raw score."""
+    special_tokens: global___SpecialTokens.ValueType
+    """What is put around text that the caller rendered."""
     def __init__(
         self,
         *,
         control_tokens: global___ControlTokens.ValueType = ...,
         foreign_markers: global___ForeignMarkers.ValueType = ...,
         activation: global___Activation.ValueType = ...,
+        special_tokens: global___SpecialTokens.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["activation", b"activation", "control_tokens", b"control_tokens", "foreign_markers", b"foreign_markers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["activation", b"activation", "control_tokens", b"control_tokens", "foreign_markers", b"foreign_markers", "special_tokens", b"special_tokens"]) -> None: ...
 
 global___ScoreOptions = ScoreOptions
 

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from rm_grpc import errors
+from rm_grpc.json_lines import item_of_line
 from rm_grpc.types import Conversation, Score, StepScore
-from rm_grpc_cli.lines import item_of_line, output_line
+from rm_grpc_cli.lines import output_line
 
 
 def test_a_response_may_be_a_list_of_its_steps() -> None:

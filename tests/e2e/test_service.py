@@ -20,7 +20,7 @@ from services.server import ServerProcess, ServerThread
 from rm_grpc import convert, errors
 from rm_grpc.types import Activation, Conversation, Item, Message, Result, ScoreOptions, TokenIds
 from rm_grpc.v1 import conversation_pb2, reward_service_pb2, reward_service_pb2_grpc
-from rm_grpc_client import AsyncRewardClient, BatchFailedError, RewardClient, RewardEnvironment
+from rm_grpc_client import AsyncRewardClient, BatchFailedError, RewardClient
 
 MODEL = "arithmetic-logit"
 
@@ -142,42 +142,6 @@ def test_failures_are_raised_or_returned_and_never_numbers(client: RewardClient)
     ]
     with pytest.raises(errors.NoMessagesError):
         _ = results[1].score
-
-
-async def test_the_environment_masks_failures(server: ServerThread) -> None:
-    async with AsyncRewardClient(server.address, model=MODEL) as client:
-        masked = await RewardEnvironment(client, failures="none").rewards([chats(1)[0], [], chats(1)[0]])
-        assert [reward.value is None for reward in masked] == [False, True, False]
-        assert isinstance(masked[1].error, errors.NoMessagesError)
-        with pytest.raises(errors.NoMessagesError):
-            await RewardEnvironment(client).rewards([chats(1)[0], []])
-
-
-async def test_the_environment_centres_rewards_by_prompt(server: ServerThread) -> None:
-    def answer(prompt: str, response: str) -> list[dict[str, str]]:
-        return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-
-    given: list[Any] = [
-        answer("1+1?", "2"),
-        answer("2+2?", "4"),
-        answer("1+1?", "3"),
-        answer("1+1?", "<|eot_id|>"),
-        Item("", "some text"),
-        Item("", "some other text", group="texts"),
-        Item("", "a third text", group="texts"),
-        7,
-    ]
-    async with AsyncRewardClient(server.address, model=MODEL) as client:
-        plain = [reward.value for reward in await RewardEnvironment(client, failures="none").rewards(given)]
-        environment = RewardEnvironment(client, failures="none", centring="prompt")
-        centred = [reward.value for reward in await environment.rewards(given)]
-        with pytest.raises(ValueError, match="centring"):
-            _ = [reward async for reward in environment.stream(given)]
-    prompts = [0, 1, 0, 0, 2, 3, 3, 4]
-    for prompt, before, after in zip(prompts, plain, centred, strict=True):
-        of_prompt = [value for which, value in zip(prompts, plain, strict=True) if which == prompt and value is not None]
-        assert after == (None if before is None else pytest.approx(before - sum(of_prompt) / len(of_prompt)))
-    assert [value is None for value in centred] == [at in (3, 7) for at in range(8)]
 
 
 def test_models_say_what_their_numbers_depend_on(client: RewardClient, logit: LocalModel, classifier: LocalModel) -> None:

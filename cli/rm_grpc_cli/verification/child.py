@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rm_grpc_cli.lines import item_of_line
+from rm_grpc.json_lines import item_of_line
 from rm_grpc_cli.verification.outcomes import Outcome, Refusal, numbers, to_json
 from rm_grpc_client import RewardError
 from rm_grpc_server.config import ModelSettings, ServerSettings, parse

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from rm_grpc_cli.lines import item_of_line
+from rm_grpc.json_lines import item_of_line
 from rm_grpc_client import Item, RewardError
 from rm_grpc_server.published import Expected, examples
 

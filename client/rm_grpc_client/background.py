@@ -1,0 +1,85 @@
+"""An event loop on a thread of its own, for callers that have none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+from rm_grpc.errors import ItemCancelledError
+
+_T = TypeVar("_T")
+
+
+class BackgroundLoop:
+    """Runs coroutines for threads. Make it after a fork, not before."""
+
+    def __init__(self, name: str, what: str) -> None:
+        self._what = what
+        self.is_closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller is on the loop's own thread, which must not wait for itself."""
+        return threading.current_thread() is self._thread
+
+    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Begins work.
+
+        Raises:
+            RuntimeError: the loop is closed.
+        """
+        if self.is_closed:
+            work.close()
+            raise RuntimeError(f"this {self._what} is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Runs work. It has ended when this returns or raises, also where the wait is interrupted.
+
+        Raises:
+            RuntimeError: the loop is closed.
+            ItemCancelledError: it was closed meanwhile.
+        """
+        ended = threading.Event()
+
+        async def tracked() -> _T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        if self.is_closed:
+            work.close()
+        future = self.submit(tracked())
+        try:
+            return future.result()
+        except CancelledError:
+            raise ItemCancelledError(f"the {self._what} was closed") from None
+        except BaseException:
+            if future.cancel():
+                ended.wait(timeout=5)
+            raise
+
+    def close(self, last: Callable[[], Awaitable[None]]) -> None:
+        """Ends what runs, then does `last`, then ends the loop and its thread."""
+        if self.is_closed:
+            return
+        self.is_closed = True
+
+        async def end() -> None:
+            others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await last()
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
