@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +13,8 @@ import click
 from rich.console import Console
 
 from rm_grpc_client import RewardClient
+from rm_grpc_server.deploy.child import ServerChild
+from rm_grpc_server.errors import StartupError
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _START_SECONDS = 600
@@ -60,36 +59,14 @@ def open_target(address: str, model: str, config: Path | None, console: Console)
 def own_server(models: Sequence[str], config: Path | None, console: Console) -> Iterator[str]:
     """Runs `rm-grpc serve` as a child on a free port of this machine, and gives its address. It never outlives its parent."""
     with tempfile.TemporaryDirectory(prefix="rm-grpc-") as folder:
-        ready, log = Path(folder) / "address", Path(folder) / "log"
         arguments = [f"--model={model}" for model in models] + ([f"--config={config}"] if config else [])
-        start = [sys.executable, "-m", "rm_grpc_cli", "serve", "--listen=127.0.0.1:0", "--until-stdin-closes"]
-        with log.open("w") as output:
-            child = subprocess.Popen(
-                [*start, f"--ready-file={ready}", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C is this process's to handle
-            )
+        child = ServerChild(["--listen=127.0.0.1:0", *arguments], Path(folder))
         try:
-            with console.status("starting a server (loading torch and the model) ..."):
-                _wait_until_ready(child, ready, log)
-            yield ready.read_text()
-        finally:
-            assert child.stdin is not None
-            child.stdin.close()
             try:
-                child.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-
-def _wait_until_ready(child: subprocess.Popen[bytes], ready: Path, log: Path) -> None:
-    end = time.monotonic() + _START_SECONDS
-    while not ready.exists():
-        if child.poll() is not None:
-            raise click.ClickException(f"the server did not start:\n{log.read_text().strip()}")
-        if time.monotonic() > end:
-            raise click.ClickException(f"the server was not ready after {_START_SECONDS} s:\n{log.read_text().strip()}")
-        time.sleep(0.05)
+                with console.status("starting a server (loading torch and the model) ..."):
+                    address = child.wait(_START_SECONDS)
+            except StartupError as error:
+                raise click.ClickException(str(error)) from error
+            yield address
+        finally:
+            child.stop()

@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from rm_grpc_server.errors import ConfigError
 
 ENV_PREFIX = "RM_GRPC_"
+CLIENT_PREFIX = "RM_GRPC_CLIENT_"
+"""Settings of the client, which are none of the server's."""
 _S = TypeVar("_S", bound=BaseModel)
 
 
@@ -180,6 +182,9 @@ class ServerSettings(Settings):
     """The whole server."""
 
     listen: str = Field("127.0.0.1:50051", description="address and port; port 0 takes a free one")
+    http: str = Field(
+        "", description="address and port of the HTTP interface (see docs/http.md); empty for none; port 0 takes a free one"
+    )
     insecure: bool = Field(False, description="allow listening beyond this machine without encryption")
     models: tuple[ModelSettings, ...] = Field(
         tuple(ModelSettings(path=path) for path in EMBEDDED_MODELS),
@@ -217,7 +222,9 @@ class ServerSettings(Settings):
     max_message_bytes: int = Field(16_777_216, gt=0, description="largest message that is read")
     drain_seconds: float = Field(30.0, ge=0, description="how long a stopping server works on what it has accepted")
     trace_file: Path | None = Field(None, description="file that receives a line of JSON for each batch: what went when where")
-    ready_file: Path | None = Field(None, description="file that receives the address once the server is ready")
+    ready_file: Path | None = Field(
+        None, description="file that receives the address once the server is ready, and that of HTTP in a second line"
+    )
     until_stdin_closes: bool = Field(
         False, description="drain when standard input closes, so as not to outlive a parent process"
     )
@@ -237,10 +244,11 @@ class ServerSettings(Settings):
             raise ValueError(f"models: {sorted(twice)} is named twice; give each a name of its own (NAME=PATH)")
         if self.max_batch_tokens and self.fill_batch_tokens > self.max_batch_tokens:
             raise ValueError("fill_batch_tokens: must not be more than max_batch_tokens")
-        if not self.insecure and not is_loopback(self.listen):
-            raise ValueError(
-                f"listen: {self.listen} can be reached from other machines without encryption; allow it with insecure"
-            )
+        for key, address in (("listen", self.listen), ("http", self.http)):
+            if address and not self.insecure and not is_loopback(address):
+                raise ValueError(
+                    f"{key}: {address} can be reached from other machines without encryption; allow it with insecure"
+                )
         return self
 
 
@@ -265,7 +273,7 @@ def load_settings(
     """
     values: dict[str, Any] = _read_yaml(file) if file else {}
     for key, text in (os.environ if environ is None else environ).items():
-        if key.startswith(ENV_PREFIX):
+        if key.startswith(ENV_PREFIX) and not key.startswith(CLIENT_PREFIX):
             name = key.removeprefix(ENV_PREFIX).lower()
             if name not in ServerSettings.model_fields:
                 raise ConfigError(f"{key}: no such setting; there are {_names(ServerSettings)}")

@@ -43,7 +43,7 @@ async def run(settings: ServerSettings) -> None:
     claims = Claims()
     models = await _opened(settings, claims, stop)
     async with running(settings, models) as server:
-        _announce(server.address, settings)
+        _announce(server, settings)
         await stop.wait()
         _LOG.info("draining for at most %g s; another signal ends at once", settings.drain_seconds)
         draining = asyncio.create_task(server.stop(settings.drain_seconds))
@@ -96,7 +96,9 @@ async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIte
     engines: dict[str, Engine] = {model.info.name: _engine(model, settings, text_threads, trace) for model in models}
     engines |= {model.served_name: open_ensemble(model, settings, engines) for model in settings.models if is_ensemble(model)}
     try:
-        server = RewardServer(engines, limits(settings, 0), settings.listen)
+        server = RewardServer(
+            engines, limits(settings, 0), settings.listen, http=settings.http, most_bytes=settings.queue_bytes
+        )
         await server.start()
         yield server
         await server.stop(0)
@@ -143,9 +145,11 @@ def _watch_stdin(stop: asyncio.Event) -> None:
         raise ConfigError("until_stdin_closes: standard input must be a pipe or a terminal, and it is a file") from error
 
 
-def _announce(address: str, settings: ServerSettings) -> None:
-    _LOG.info("serving %s on %s", ", ".join(model.served_name for model in settings.models), address)
+def _announce(server: RewardServer, settings: ServerSettings) -> None:
+    _LOG.info("serving %s on %s", ", ".join(model.served_name for model in settings.models), server.address)
+    if server.http_address:
+        _LOG.info("serving HTTP on http://%s, described in http://%s/openapi.json", server.http_address, server.http_address)
     if settings.ready_file is not None:
         partial = settings.ready_file.with_name(settings.ready_file.name + ".partial")
-        partial.write_text(address)
+        partial.write_text("\n".join(filter(None, (server.address, server.http_address))))
         os.replace(partial, settings.ready_file)

@@ -21,6 +21,7 @@ from rm_grpc.types import (
     ForeignMarkers,
     Item,
     ScoreOptions,
+    SpecialTokens,
     TokenIds,
     Tokenization,
     TokenizeResult,
@@ -82,6 +83,8 @@ class _Rendered:
     conversation: Conversation | None = None
     marked: bool = False
     """Whether control tokens of the content are marked in `text`."""
+    unframed: bool = False
+    """Whether the tokenizer's own special tokens are still to be put around it."""
 
 
 class TextPipeline:
@@ -367,7 +370,7 @@ class TextPipeline:
                 "or set foreign_markers to allow",
                 field="text",
             )
-        return _Rendered(_encodable(text, "text"), 0.0)
+        return _Rendered(_encodable(text, "text"), 0.0, unframed=options.special_tokens is SpecialTokens.ADD)
 
     def _render_conversation(
         self,
@@ -440,6 +443,8 @@ class TextPipeline:
 
     def _fitted_or_error(self, rendered: _Rendered, ids: TokenArray, encode_seconds: float) -> Encoded:
         try:
+            if rendered.unframed:
+                ids = self.files.framed(ids)
             encoding = self._fitted(rendered, ids, encode_seconds)
             return replace(encoding, reads=self.reading.positions(encoding.ids))
         except errors.RewardError as error:

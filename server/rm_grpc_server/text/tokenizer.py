@@ -123,6 +123,25 @@ class TokenizerFiles:
     def _framed(self) -> Tokenizer:
         return _bare(self.serialized)
 
+    @cached_property
+    def _frame(self) -> tuple[TokenArray, TokenArray]:
+        """The special tokens that the tokenizer puts before and behind any text."""
+        inner, _ = self.spans("a")
+        whole = self.single_ids("a")
+        for at in range(len(whole) - len(inner) + 1):
+            if np.array_equal(whole[at : at + len(inner)], inner):
+                return whole[:at], whole[at + len(inner) :]
+        return whole[:0], whole[:0]
+
+    def framed(self, ids: TokenArray) -> TokenArray:
+        """A text's ids with the special tokens that the tokenizer puts around any text, unless they are there."""
+        before, behind = self._frame
+        if np.array_equal(ids[: len(before)], before):
+            before = before[:0]
+        if len(behind) and np.array_equal(ids[-len(behind) :], behind):
+            behind = behind[:0]
+        return np.concatenate([before, ids, behind])
+
     def single_ids(self, text: str) -> TokenArray:
         """A text's ids as an encoder reads it, with the special tokens that its tokenizer puts around it."""
         return np.array(self._framed.encode(text).ids, dtype=np.int32)

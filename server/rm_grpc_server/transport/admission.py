@@ -11,7 +11,8 @@ from rm_grpc_server.engine.engine import Engine
 
 
 def find_engine(engines: Mapping[str, Engine], name: str) -> Engine:
-    """The engine of a model; an empty name means the only one.
+    """The engine of a model, by the name that it is served under or, where that tells one from the others, by what it was
+    loaded from, which is how trainers name it; an empty name means the only one.
 
     Raises:
         ModelNotFoundError: there is none of that name, or several and no name.
@@ -20,6 +21,9 @@ def find_engine(engines: Mapping[str, Engine], name: str) -> Engine:
         return engines[name]
     if not name and len(engines) == 1:
         return next(iter(engines.values()))
+    by_source = [engine for engine in engines.values() if name and engine.info.source == name]
+    if len(by_source) == 1:
+        return by_source[0]
     told = f"no model {name!r} is served" if name else "several models are served and none was named"
     raise errors.ModelNotFoundError(f"{told}; there are {', '.join(engines)}", field="model")
 

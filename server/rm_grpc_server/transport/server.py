@@ -1,9 +1,10 @@
-"""The gRPC server: service, health and reflection on one port."""
+"""The server: service, health and reflection over gRPC on one port, and over HTTP on another where that is asked for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +17,9 @@ from rm_grpc_server.errors import StartupError
 from rm_grpc_server.transport.drain import Drain
 from rm_grpc_server.transport.servicer import RewardServicer
 
+if TYPE_CHECKING:
+    from rm_grpc_server.transport.http.gateway import HttpGateway
+
 _FLUSH_SECONDS = 0.5
 """For the last answers to leave."""
 SERVICE = reward_service_pb2.DESCRIPTOR.services_by_name["RewardService"].full_name
@@ -26,9 +30,19 @@ class RewardServer:
 
     Attributes:
         address: host and port, with the port that was really taken.
+        http_address: the same of HTTP; empty where it is not served.
+
+    Args:
+        engines: by model name.
+        limits: what is taken from one caller.
+        listen: where gRPC is served.
+        http: where HTTP is served; empty for nowhere.
+        most_bytes: most bytes of HTTP bodies that are held at once.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], limits: Limits, listen: str) -> None:
+    def __init__(
+        self, engines: Mapping[str, Engine], limits: Limits, listen: str, *, http: str = "", most_bytes: int = 2**30
+    ) -> None:
         self._engines = engines
         self._drain = Drain()
         self._server = grpc.aio.server(options=_options(limits.max_message_bytes))
@@ -44,10 +58,21 @@ class RewardServer:
         except RuntimeError as error:
             raise StartupError(f"listen: {listen} cannot be taken: {error}") from error
         self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        self._gateway: HttpGateway | None = None
+        if http:
+            from rm_grpc_server.transport.http.gateway import (
+                HttpGateway,  # half a second that nobody pays who asks for gRPC only
+            )
+            from rm_grpc_server.transport.http.scoring import HttpScoring
+
+            self._gateway = HttpGateway(HttpScoring(engines, limits, self._drain, most_bytes), http)
+        self.http_address = self._gateway.address if self._gateway is not None else ""
 
     async def start(self) -> None:
         """Begins to serve, and says so."""
         await self._server.start()
+        if self._gateway is not None:
+            await self._gateway.start()
         for engine in self._engines.values():
             engine.on_health = lambda _: self._health_changed.set()
         await self._tell_health()
@@ -74,6 +99,8 @@ class RewardServer:
         self._drain.begin()
         # Not the server's own grace: an open health watch would use up all of it.
         await self._drain.idle(grace)
+        if self._gateway is not None:
+            await self._gateway.stop()
         await self._server.stop(min(grace, _FLUSH_SECONDS))
 
 

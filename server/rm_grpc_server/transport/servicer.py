@@ -17,6 +17,7 @@ from rm_grpc_server.engine.engine import Engine
 from rm_grpc_server.transport.admission import admit, find_engine
 from rm_grpc_server.transport.drain import Drain
 from rm_grpc_server.transport.score_stream import ScoreStream
+from rm_grpc_server.transport.submission import submitted
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -79,12 +80,8 @@ class RewardServicer(reward_service_pb2_grpc.RewardServiceServicer):
             raise self._drain.refusal()
         items = [item for item in admitted if isinstance(item, Item)]
         sizes = [proto.ByteSize() for proto, item in zip(request.items, admitted, strict=True) if isinstance(item, Item)]
-        entries = engine.submit(items, options, timeout=time_remaining, stream=object(), sizes=sizes)
-        try:
+        with submitted(engine, items, options, timeout=time_remaining, sizes=sizes) as entries:
             scored = iter(await asyncio.gather(*(entry.future for entry in entries)))
-        finally:
-            for entry in entries:
-                entry.resolve(errors.ItemCancelledError("the call ended"))
         outcomes: list[Score | errors.RewardError] = [next(scored) if isinstance(item, Item) else item for item in admitted]
         results = [
             convert.result_to_proto(_id_at(at, proto), outcome if isinstance(outcome, Score) else _placed(outcome, at))

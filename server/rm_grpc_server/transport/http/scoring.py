@@ -1,0 +1,140 @@
+"""What all faces do with a request: find the model, score, and fail as a whole or item by item."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+from rm_grpc import convert, errors
+from rm_grpc.types import Item, Limits, Result, Score, ScoreOptions
+from rm_grpc_server.engine.engine import Engine
+from rm_grpc_server.transport.admission import find_engine
+from rm_grpc_server.transport.drain import Drain
+from rm_grpc_server.transport.http.bodies import BodyBudget
+from rm_grpc_server.transport.submission import submitted
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a face makes of a request.
+
+    Attributes:
+        engine: of the model that was asked for.
+        items: what is to be scored, or why it cannot be.
+        options: how.
+        bytes: of the request, for the engine's bound.
+    """
+
+    engine: Engine
+    items: Sequence[Item | errors.RewardError]
+    options: ScoreOptions
+    bytes: int
+
+
+class HttpScoring:
+    """Scores for faces, over the same engines and under the same limits as gRPC.
+
+    Args:
+        most_bytes: most bytes of bodies that are in work at once.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine], limits: Limits, drain: Drain, most_bytes: int) -> None:
+        self.engines = engines
+        self.bodies = BodyBudget(limits.max_message_bytes, most_bytes)
+        self.limits = limits
+        self._drain = drain
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every model can score and new items are taken."""
+        return not self._drain.begun and all(engine.is_healthy for engine in self.engines.values())
+
+    def engine(self, name: str) -> Engine:
+        """See `find_engine`."""
+        return find_engine(self.engines, name)
+
+    async def scores(self, request: Request, call: Call) -> list[Score]:
+        """The scores of all items, in their order.
+
+        Raises:
+            RewardError: of the first item that could not be scored; the others are taken back, for a face that answers with
+                numbers has no place for the error of one.
+            ClientDisconnect: nobody waits for the answer any more.
+        """
+        with self._submitted(call) as futures:
+            return await _while_connected(request, _all_or_first_error(futures))
+
+    async def results(self, call: Call) -> AsyncGenerator[Result, None]:
+        """Each item's outcome as it is ready. Closing the iterator takes the rest back."""
+        with self._submitted(call) as futures:
+            by_future = {future: at for at, future in enumerate(futures)}
+            waiting = set(futures)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for at in sorted(by_future[future] for future in done):
+                    item = call.items[at]
+                    yield Result(item.id if isinstance(item, Item) else "", at, _as_sent(futures[at].result()))
+
+    @contextmanager
+    def _submitted(self, call: Call) -> Iterator[list[asyncio.Future[Score | errors.RewardError]]]:
+        if len(call.items) > self.limits.window_items:
+            raise errors.InvalidRequestError(
+                f"{len(call.items)} conversations in one request, and at most {self.limits.window_items} are taken"
+            )
+        if self._drain.begun:
+            raise self._drain.refusal()
+        items = [item for item in call.items if isinstance(item, Item)]
+        share = math.ceil(call.bytes / max(1, len(items)))
+        with self._drain.call(), submitted(call.engine, items, call.options, sizes=[share] * len(items)) as entries:
+            accepted = iter(entries)
+            yield [next(accepted).future if isinstance(item, Item) else _over(item) for item in call.items]
+
+
+def _over(error: errors.RewardError) -> asyncio.Future[Score | errors.RewardError]:
+    future: asyncio.Future[Score | errors.RewardError] = asyncio.get_running_loop().create_future()
+    future.set_result(error)
+    return future
+
+
+def _as_sent(outcome: Score | errors.RewardError) -> Score | errors.RewardError:
+    """The outcome with its numbers in the precision of the contract, so that they are those of gRPC to the last bit."""
+    return outcome if isinstance(outcome, errors.RewardError) else convert.score_from_proto(convert.score_to_proto(outcome))
+
+
+async def _all_or_first_error(futures: Sequence[asyncio.Future[Score | errors.RewardError]]) -> list[Score]:
+    waiting = set(futures)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for at, future in enumerate(futures):
+            if future in done and isinstance(error := future.result(), errors.RewardError):
+                raise error.within(f"[{at}]") if len(futures) > 1 else error
+    outcomes = [_as_sent(future.result()) for future in futures]
+    return [outcome for outcome in outcomes if isinstance(outcome, Score)]
+
+
+async def _while_connected(request: Request, work: Awaitable[_T]) -> _T:
+    """The work's answer, unless the client goes away first."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
