@@ -58,10 +58,11 @@ build/googleapis: $(READY)
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements-trainers.txt
 	@echo "== setting up $(VENV) (torch, transformers and the rest; 2 to 5 minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[server,dev]"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-trainers.txt
 	@touch $@
 	@echo "== $(VENV) is ready"
 

@@ -1,0 +1,126 @@
+"""What adapters share: one environment for each process and settings, and conversations in the shapes that trainers have."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rm_grpc.errors import InvalidRequestError
+from rm_grpc.rendered import messages_of, without_end
+from rm_grpc.types import Conversation, Item, Message
+from rm_grpc_client.environment import Reward
+from rm_grpc_client.settings import ClientSettings
+from rm_grpc_client.sync_environment import SyncRewardEnvironment
+
+_environments: dict[ClientSettings, SyncRewardEnvironment] = {}
+_lock = threading.Lock()
+_was_forked = False
+
+
+def _after_fork() -> None:
+    global _lock, _was_forked  # noqa: PLW0603 - a fork leaves both as they were, the lock perhaps held
+    _was_forked = _was_forked or bool(_environments)
+    _lock = threading.Lock()
+    _environments.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def environment(given: Mapping[str, Any]) -> SyncRewardEnvironment:
+    """The environment of these settings in this process: made at the first call, shared by all threads and event loops, so
+    that one-sample calls of a trainer travel together. It masks failures.
+
+    Raises:
+        InvalidRequestError: settings that cannot be, or a process forked from one that had an environment: gRPC does not live
+            on in it.
+    """
+    settings = ClientSettings.of(given)
+    if _was_forked:
+        raise InvalidRequestError(
+            "this process was forked from one that had asked for rewards, and cannot ask; ask in forked processes only, or "
+            "start them by spawn"
+        )
+    with _lock:
+        if settings not in _environments:
+            _environments[settings] = SyncRewardEnvironment(settings.environment(failures="none"))
+        return _environments[settings]
+
+
+async def rewards(items: Iterable[Item], given: Mapping[str, Any]) -> list[Reward]:
+    """The rewards of items, in their order, awaited on whatever loop runs."""
+    there = environment(given)
+    return list(await asyncio.gather(*(asyncio.wrap_future(there.submit(item)) for item in items)))
+
+
+async def reward(item: Item, given: Mapping[str, Any]) -> Reward:
+    """The reward of one item; raises its error where it cannot be scored."""
+    [found] = await rewards([item], given)
+    return scored(found)
+
+
+def scored(found: Reward) -> Reward:
+    """The reward, for trainers without a way to leave a sample out; raises its error where there is none."""
+    if found.error is not None:
+        raise found.error
+    return found
+
+
+def value(found: Reward) -> float:
+    """The number of a reward; raises as `scored`."""
+    number = scored(found).value
+    assert number is not None
+    return number
+
+
+def item(prompt: Any, response: Any, *, metadata: Mapping[str, Any] | None = None, rendered: bool = False) -> Item:
+    """An item of a prompt and a response.
+
+    Args:
+        prompt: messages in the OpenAI shape, or text.
+        response: text, or messages in the OpenAI shape.
+        metadata: what a scorer may read beside the conversation.
+        rendered: text of the prompt carries the policy's chat template, and the response its end marks.
+
+    Raises:
+        InvalidRequestError: neither of these.
+    """
+    return Item("", Conversation((*_opening(prompt, rendered), *_answer(response, rendered))), metadata=dict(metadata or {}))
+
+
+def per_sample(columns: Mapping[str, Any], names: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """The columns that scorers are to see, for each sample.
+
+    Raises:
+        InvalidRequestError: there is no such column, or it has not one value for each sample.
+    """
+    for name in names:
+        if name not in columns:
+            raise InvalidRequestError(f"the dataset has no such column; there are {', '.join(sorted(columns))}", field=name)
+        if not isinstance(columns[name], Sequence) or len(columns[name]) != count:
+            raise InvalidRequestError(f"must have one value for each of {count} samples", field=name)
+    return [{name: columns[name][at] for name in names} for at in range(count)]
+
+
+def as_list(messages: Any) -> list[Any]:
+    """A list of messages, out of the containers that trainers keep them in (numpy arrays of objects, tuples)."""
+    return [dict(one) if isinstance(one, Mapping) else one for one in messages]
+
+
+def _opening(prompt: Any, rendered: bool) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        return messages_of(prompt) if rendered else (Message("user", prompt),)
+    if isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):
+        return Conversation.from_openai(as_list(prompt)).messages
+    raise InvalidRequestError(f"must be messages or text, not {type(prompt).__name__}", field="prompt")
+
+
+def _answer(response: Any, rendered: bool) -> tuple[Message, ...]:
+    if isinstance(response, str):
+        return (Message("assistant", without_end(response) if rendered else response),)
+    if isinstance(response, Iterable) and not isinstance(response, (bytes, Mapping)):
+        return Conversation.from_openai(as_list(response)).messages
+    raise InvalidRequestError(f"must be text or messages, not {type(response).__name__}", field="response")
