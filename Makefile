@@ -11,10 +11,13 @@ SOURCES := rm_grpc client server cli tests examples benchmarks
 GPU_PYTHON ?= python3
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format gen setup clean baseline train-embedded bench bench-peers bench-gpu test-gpu
+.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-gpu test-gpu
 
 demo: setup  ## score conversations with the embedded models, live
 	@$(BIN)/rm-grpc demo
+
+demo-rl: setup  ## a small reinforcement-learning run to its end, with TRL; draws the curve of its rewards
+	@$(BIN)/python examples/rl_demo/train.py
 
 test: setup  ## every test, with coverage
 	@echo "== running the tests (about 25 minutes on 2 cores)"
