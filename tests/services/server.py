@@ -31,6 +31,7 @@ class ServerThread:
 
     Attributes:
         address: where.
+        http_address: where HTTP is served, if it is.
         models: what it serves, with the pools of their replicas.
     """
 
@@ -41,12 +42,12 @@ class ServerThread:
         self.models: list[Model] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._server: RewardServer | None = None
-        self.address = ""
+        self.address = self.http_address = ""
 
     def __enter__(self) -> ServerThread:
         self._thread.start()
         self._server = self.call(self._enter())
-        self.address = self._server.address
+        self.address, self.http_address = self._server.address, self._server.http_address
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
