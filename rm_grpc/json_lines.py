@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from rm_grpc.errors import InvalidRequestError, RewardError
 from rm_grpc.types import Conversation, Item, Score
@@ -23,7 +23,7 @@ def item_of_line(line: bytes) -> Item:
         InvalidRequestError: the line is none of these.
     """
     try:
-        raw = json.loads(line)
+        raw = json.loads(line, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the line is no JSON: {error}") from error
     if isinstance(raw, list):
@@ -46,6 +46,11 @@ def _timeout(raw: dict[str, Any]) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LONGEST_SECONDS:
         raise InvalidRequestError("must be seconds, as a number that is not negative", field="timeout")
     return float(value)
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """For `json.loads`: what JSON has not, though Python's parser takes it, could not be sent on."""
+    raise InvalidRequestError(f"{name} is no JSON value")
 
 
 def _name(raw: dict[str, Any], key: str) -> str:

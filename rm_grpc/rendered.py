@@ -19,7 +19,7 @@ class _Family:
 
     Attributes:
         opening: what begins a turn, with its role as the group `role`.
-        closing: what ends one.
+        ends: marks that end one.
         starts: what may stand before the first turn.
         roles: roles by the names that the family has for them.
         leads_with_system: whether text before the first turn is the system message.
@@ -27,64 +27,64 @@ class _Family:
 
     name: str
     opening: re.Pattern[str]
-    closing: re.Pattern[str]
+    ends: tuple[str, ...]
     starts: re.Pattern[str]
     roles: dict[str, str]
     leads_with_system: bool = False
 
 
-def _family(
-    name: str, opening: str, closing: str, starts: str, roles: dict[str, str], *, leads_with_system: bool = False
-) -> _Family:
-    return _Family(
-        name,
-        re.compile(opening),
-        re.compile(rf"(?:{closing})\s*\Z"),
-        re.compile(rf"\s*(?:{starts})?\s*"),
-        roles,
-        leads_with_system,
-    )
-
-
 _OWN = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool", "developer": "developer"}
 _FAMILIES = (
-    _family("ChatML", r"<\|im_start\|>(?P<role>\w+)\n", r"<\|im_end\|>", r"<s>|<\|endoftext\|>", _OWN),
-    _family(
+    _Family(
+        "ChatML",
+        re.compile(r"<\|im_start\|>(?P<role>\w+)(?:\n|<\|im_sep\|>)"),
+        ("<|im_end|>", "<|endoftext|>"),
+        re.compile(r"\s*(?:<s>|<\|endoftext\|>)?\s*"),
+        _OWN,
+    ),
+    _Family(
         "Llama 3",
-        r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>\n\n",
-        r"<\|eot_id\|>|<\|eom_id\|>|<\|end_of_text\|>",
-        r"<\|begin_of_text\|>",
+        re.compile(r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>\n\n"),
+        ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
+        re.compile(r"\s*(?:<\|begin_of_text\|>)?\s*"),
         {**_OWN, "ipython": "tool"},
     ),
-    _family(
+    _Family(
         "Gemma",
-        r"<start_of_turn>(?P<role>\w+)\n",
-        r"<end_of_turn>|<eos>",
-        r"<bos>",
+        re.compile(r"<start_of_turn>(?P<role>\w+)\n"),
+        ("<end_of_turn>", "<eos>"),
+        re.compile(r"\s*(?:<bos>)?\s*"),
         {"user": "user", "model": "assistant", "system": "system"},
     ),
-    _family(
+    _Family(
         "DeepSeek",
-        r"<｜(?P<role>User|Assistant)｜>",
-        r"<｜end▁of▁sentence｜>",
-        r"<｜begin▁of▁sentence｜>",
+        re.compile(r"<｜(?P<role>User|Assistant)｜>"),
+        ("<｜end▁of▁sentence｜>",),
+        re.compile(r"\s*(?:<｜begin▁of▁sentence｜>)?\s*"),
         {"User": "user", "Assistant": "assistant"},
         leads_with_system=True,
     ),
-    _family(
+    _Family(
         "GLM, Phi and Zephyr",
-        r"<\|(?P<role>system|user|assistant)\|>\n?",
-        r"<\|end\|>|</s>|<\|endoftext\|>",
-        r"\[gMASK\]<sop>|<s>",
-        _OWN,
+        re.compile(r"<\|(?P<role>system|user|assistant|observation)\|>\n?"),
+        ("<|end|>", "</s>", "<|endoftext|>"),
+        re.compile(r"\s*(?:\[gMASK\]<sop>|<s>)?\s*"),
+        {**_OWN, "observation": "tool"},
     ),
-    _family("Mistral", r"(?P<role>\[INST\]|\[/INST\]) ?", r"</s>", r"<s>", {"[INST]": "user", "[/INST]": "assistant"}),
+    _Family(
+        "Mistral",
+        re.compile(r"\[(?P<role>SYSTEM_PROMPT|INST|/INST)\] ?"),
+        ("</s>", "[/SYSTEM_PROMPT]"),
+        re.compile(r"\s*(?:<s>)?\s*"),
+        {"SYSTEM_PROMPT": "system", "INST": "user", "/INST": "assistant"},
+    ),
 )
-_ENDS = re.compile(
-    r"(?:\s*(?:<\|im_end\|>|<\|eot_id\|>|<\|end_of_text\|>|<end_of_turn>|<eos>|</s>|<｜end▁of▁sentence｜>|<\|end\|>|"
-    r"<\|endoftext\|>))+\s*\Z"
-)
-_LLAMA_DATES = re.compile(r"\A(?:Environment: ipython\n)?(?:Cutting Knowledge Date: [^\n]*\n)(?:Today Date: [^\n]*\n)\n?")
+_NEXT_TURNS = ("<|user|>", "<|observation|>")
+"""What GLM ends an answer with: the opening of the turn that is not its own."""
+_ENDS = tuple(dict.fromkeys([*(end for family in _FAMILIES for end in family.ends if end[0] == "<"), *_NEXT_TURNS]))
+_OPENED_THOUGHT = re.compile(r"\s*(?:<think>\s*(?:</think>\s*)?|</think>\s*)?")
+"""What templates of reasoning models open an answer with."""
+_LLAMA_DATES = re.compile(r"\A(?:Environment: ipython\n)?Cutting Knowledge Date: [^\n]*\nToday Date: [^\n]*\n\n?")
 """What Llama 3.1's template puts before any system message by itself."""
 
 
@@ -96,28 +96,7 @@ def messages_of(text: str) -> tuple[Message, ...]:
     Raises:
         InvalidRequestError: the text cannot be told apart.
     """
-    family = next((family for family in _FAMILIES if family.opening.search(text)), None)
-    if family is None:
-        return (Message("user", text),)
-    turns = list(family.opening.finditer(text))
-    before = text[: turns[0].start()]
-    start = family.starts.match(before)
-    before = before[start.end() :] if start is not None else before
-    messages = [Message("system", before.strip())] if before.strip() and family.leads_with_system else []
-    if before.strip() and not family.leads_with_system:
-        raise InvalidRequestError(
-            f"the text before the first turn belongs to none, in the format of {family.name}: {before[:60]!r}"
-        )
-    ends = [turn.start() for turn in turns[1:]] + [len(text)]
-    for turn, end in zip(turns, ends, strict=True):
-        role = family.roles.get(turn["role"])
-        if role is None:
-            raise InvalidRequestError(f"a turn of {turn['role']!r}, which the format of {family.name} has not")
-        content = family.closing.sub("", text[turn.end() : end])
-        messages.append(Message(role, content))
-    if not messages[-1].text and messages[-1].role == "assistant":
-        messages.pop()
-    return tuple(_without_dates(messages) if family.name == "Llama 3" else messages)
+    return _prompt(text)[0]
 
 
 def conversation_of(text: str) -> Conversation:
@@ -133,9 +112,74 @@ def conversation_of(text: str) -> Conversation:
     return Conversation(messages)
 
 
+def rollout_of(prompt: str, response: str) -> Conversation:
+    """The conversation of a rendered prompt and what was generated behind it: marks inside the response make no turns.
+
+    A thought that the template has opened belongs to the response.
+
+    Raises:
+        InvalidRequestError: as `messages_of`.
+    """
+    messages, opened = _prompt(prompt)
+    return Conversation((*messages, Message("assistant", opened + without_end(response))))
+
+
 def without_end(response: str) -> str:
-    """A generated response without the marks that end it."""
-    return _ENDS.sub("", response)
+    """A generated response without the marks that end it; a space before them is the policy's."""
+    return _peeled(response, _ENDS)[0]
+
+
+def _prompt(text: str) -> tuple[tuple[Message, ...], str]:
+    """The messages of a text, and what it opens an answer with."""
+    family = next((family for family in _FAMILIES if family.opening.search(text)), None)
+    if family is None:
+        return (Message("user", text),), ""
+    if family.name == "DeepSeek" and "<｜tool" in text:
+        raise InvalidRequestError("turns of tools in the format of DeepSeek cannot be told apart; send messages")
+    turns = list(family.opening.finditer(text))
+    messages = _leading(family, text[: turns[0].start()])
+    ends = [turn.start() for turn in turns[1:]] + [len(text)]
+    is_closed = False
+    for turn, end in zip(turns, ends, strict=True):
+        role = family.roles.get(turn["role"])
+        if role is None:
+            raise InvalidRequestError(f"a turn of {turn['role']!r}, which the format of {family.name} has not")
+        content, is_closed = _peeled(text[turn.end() : end], family.ends)
+        if family.name == "Mistral" and role == "user":
+            content = content.removesuffix(" ")
+        messages.append(Message(role, content))
+    if family.name == "Llama 3":
+        messages = _without_dates(messages)
+    last = messages[-1] if messages and not is_closed else None
+    if last is not None and not last.text and last.role in ("user", "tool") and len(messages) > 1:
+        messages.pop()  # GLM ends an answer so
+    elif last is not None and last.role == "assistant" and _OPENED_THOUGHT.fullmatch(last.text):
+        return tuple(messages[:-1]), last.text
+    return tuple(messages), ""
+
+
+def _leading(family: _Family, before: str) -> list[Message]:
+    start = family.starts.match(before)
+    before = before[start.end() :] if start is not None else before
+    if not before.strip():
+        return []
+    if not family.leads_with_system:
+        raise InvalidRequestError(
+            f"the text before the first turn belongs to none, in the format of {family.name}: {before[:60]!r}"
+        )
+    return [Message("system", before)]
+
+
+def _peeled(text: str, ends: tuple[str, ...]) -> tuple[str, bool]:
+    """A text without the marks at its end and the white space behind and between them; whether there was one."""
+    kept = end = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        mark = next((mark for mark in ends if text.endswith(mark, 0, end)), None)
+        if mark is None:
+            return text[:kept], kept < len(text)
+        kept = end = end - len(mark)
 
 
 def _without_dates(messages: list[Message]) -> list[Message]:

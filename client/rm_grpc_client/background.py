@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -18,6 +19,8 @@ class BackgroundLoop:
 
     def __init__(self, name: str, what: str) -> None:
         self._what = what
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
         self.is_closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
@@ -32,12 +35,16 @@ class BackgroundLoop:
         """Begins work.
 
         Raises:
-            RuntimeError: the loop is closed.
+            RuntimeError: the loop is closed, or this process was forked after it was made.
         """
-        if self.is_closed:
-            work.close()
-            raise RuntimeError(f"this {self._what} is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            told = f"this {self._what} is closed" if self.is_closed else ""
+            if os.getpid() != self._pid:
+                told = f"this {self._what} belongs to the process that this one was forked from; make one here"
+            if told:
+                work.close()
+                raise RuntimeError(told)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Runs work. It has ended when this returns or raises, also where the wait is interrupted.
@@ -54,9 +61,11 @@ class BackgroundLoop:
             finally:
                 ended.set()
 
-        if self.is_closed:
+        try:
+            future = self.submit(tracked())
+        except RuntimeError:
             work.close()
-        future = self.submit(tracked())
+            raise
         try:
             return future.result()
         except CancelledError:
@@ -68,9 +77,12 @@ class BackgroundLoop:
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
         """Ends what runs, then does `last`, then ends the loop and its thread."""
-        if self.is_closed:
-            return
-        self.is_closed = True
+        if self.is_current:
+            raise RuntimeError(f"this {self._what} cannot be closed from within its own work")
+        with self._lock:
+            if self.is_closed or os.getpid() != self._pid:
+                return
+            self.is_closed = True
 
         async def end() -> None:
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

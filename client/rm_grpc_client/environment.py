@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import grpc
 
-from rm_grpc.errors import ItemCancelledError, RewardError
+from rm_grpc.errors import InvalidRequestError, ItemCancelledError, RewardError
 from rm_grpc.types import Conversation, Item, ModelInfo, Score, ScoreOptions
 from rm_grpc_client.aio import AsyncRewardClient
 from rm_grpc_client.fleet import Addresses, Fleet
@@ -101,6 +101,12 @@ class RewardEnvironment:
         reconnect: float = 60.0,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
+        for name, given, choices in (
+            ("failures", failures, ("raise", "none")),
+            ("routing", routing, ("least_loaded", "group")),
+        ):
+            if given not in choices:
+                raise ValueError(f"{name}: must be one of {', '.join(choices)}, not {given!r}")
         self.failures = failures
         self.shaping = shaping or Shaping()
         self._shaper = Shaper(self.shaping)
@@ -158,12 +164,17 @@ class RewardEnvironment:
             self._submitted += 1
         outcomes = [asyncio.ensure_future(self._outcome(one)) for one in given]
         if not self.shaping.needs_groups:
-            return [
-                Pending(asyncio.ensure_future(self._alone(index, one, outcome)))
+            alone = [
+                asyncio.ensure_future(self._alone(index, one, outcome))
                 for index, one, outcome in zip(indices, given, outcomes, strict=True)
             ]
+            for one, outcome in zip(alone, outcomes, strict=True):
+                _cancel_with([one], [outcome])
+            return [Pending(one) for one in alone]
         together = asyncio.ensure_future(self._together(indices, given, outcomes))
-        return [Pending(asyncio.ensure_future(self._member(together, at))) for at in range(len(given))]
+        members = [asyncio.ensure_future(self._member(together, at)) for at in range(len(given))]
+        _cancel_with(members, [together, *outcomes])
+        return [Pending(one) for one in members]
 
     async def rewards(self, conversations: Iterable[Scorable]) -> list[Reward]:
         """The rewards of a list, in its order and numbered by it.
@@ -241,11 +252,13 @@ class RewardEnvironment:
 
     async def get_model(self) -> ModelInfo:
         """What the server tells of the model, its digest and traps included."""
-        return await self._connected().any_client().get_model()
+        return await (await self._connected().any_client()).get_model()
 
     # --- between ------------------------------------------------------------------------------------------------------
 
     def _connected(self) -> Fleet:
+        if self._is_closed:
+            raise ItemCancelledError("the environment was closed")
         if self._fleet is None:
             self._fleet = self._make_fleet()
         return self._fleet
@@ -259,17 +272,16 @@ class RewardEnvironment:
         started = time.monotonic()
         try:
             item = item_of(scorable, default_id="")
+            timeout = self._timeout if item.timeout is None else float(item.timeout)
+            group = _prompt(item) if self._routing == "group" else None
         except RewardError as error:
             self._metrics.failed(error)
             return error
-        timeout = self._timeout if item.timeout is None else item.timeout
-        group = _prompt(item) if self._routing == "group" else None
-        try:
-            outcome = await self._connected().score(item, group, None if timeout is None else started + timeout)
-        except asyncio.CancelledError:
-            if self._is_closed:
-                raise ItemCancelledError("the environment was closed") from None
-            raise
+        except Exception as error:  # noqa: BLE001 - one odd item must not cost the others their rewards
+            odd = InvalidRequestError(f"cannot be read: {error!r}")
+            self._metrics.failed(odd)
+            return odd
+        outcome = await self._connected().score(item, group, None if timeout is None else started + timeout)
         if isinstance(outcome, RewardError):
             self._metrics.failed(outcome)
         else:
@@ -311,11 +323,23 @@ class RewardEnvironment:
         ]
 
 
+def _cancel_with(tasks: Sequence[asyncio.Task[Reward]], work: Sequence[asyncio.Future[Any]]) -> None:
+    """Has work cancelled when all tasks that wait for it are."""
+
+    def ended(_: asyncio.Task[Reward]) -> None:
+        if all(task.cancelled() for task in tasks):
+            for one in work:
+                one.cancel()
+
+    for task in tasks:
+        task.add_done_callback(ended)
+
+
 def _prompt_of(scorable: Scorable) -> Hashable:
     try:
         return _prompt(item_of(scorable, default_id=""))
-    except RewardError:
-        return None  # its reward says why
+    except Exception:  # noqa: BLE001 - its reward says why
+        return None
 
 
 def _prompt(item: Item) -> Hashable:

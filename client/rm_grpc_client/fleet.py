@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
@@ -10,12 +11,13 @@ from typing import TypeAlias
 from rm_grpc import errors
 from rm_grpc.types import Item
 from rm_grpc_client.aio import AsyncRewardClient
-from rm_grpc_client.lane import Lane, Outcome
+from rm_grpc_client.lane import NO_ANSWER, Lane, Outcome
 from rm_grpc_client.routing import Routing, Strategy
 
 Addresses: TypeAlias = "str | Sequence[str] | Callable[[], Sequence[str]]"
 """host:port of one server or of several; or a function that tells them, asked again and again."""
 
+_LOG = logging.getLogger(__name__)
 _FAILOVER_SECONDS = 2.0
 """After how long a lost server's items go to another, where there is one."""
 _REFRESH_SECONDS = 2.0
@@ -46,8 +48,8 @@ class Fleet:
         hedge_after: float | None = None,
     ) -> None:
         self._tell = addresses if callable(addresses) else None
-        given = addresses() if callable(addresses) else [addresses] if isinstance(addresses, str) else list(addresses)
-        if not given:
+        given = [] if callable(addresses) else [addresses] if isinstance(addresses, str) else list(addresses)
+        if not given and self._tell is None:
             raise errors.InvalidRequestError("at least one server is needed", field="addresses")
         self._connect = connect
         self._reconnect = reconnect
@@ -56,6 +58,9 @@ class Fleet:
         self._routing = Routing(given, strategy)
         self._lanes: dict[str, Lane] = {}
         self._watches: dict[str, asyncio.Task[None]] = {}
+        self._is_closed = False
+        self._changed = asyncio.Event()
+        self._ends: set[asyncio.Task[None]] = set()
         self._refresher = asyncio.create_task(self._refresh()) if self._tell is not None else None
         self._set_lanes(given)
 
@@ -64,10 +69,15 @@ class Fleet:
         """The servers that there are now."""
         return self._routing.addresses
 
-    def any_client(self) -> AsyncRewardClient:
-        """The client of one server, for questions that any of them answers."""
-        address = self._routing.choose(None, time.monotonic())
-        assert address is not None
+    async def any_client(self) -> AsyncRewardClient:
+        """The client of one server, for questions that any of them answers.
+
+        Raises:
+            UnavailableError: none is known for `reconnect` seconds.
+        """
+        since = time.monotonic()
+        while (address := self._routing.choose(None, time.monotonic())) is None:
+            await self.wait_for_servers(since)
         return self._lanes[address].client
 
     async def score(self, item: Item, group: Hashable | None, deadline: float | None) -> Outcome:
@@ -80,30 +90,51 @@ class Fleet:
 
     async def close(self) -> None:
         """Ends all connections; what has no outcome is cancelled."""
-        tasks = [*self._watches.values(), *([self._refresher] if self._refresher is not None else [])]
+        self._is_closed = True
+        tasks = [*self._watches.values(), *self._ends, *([self._refresher] if self._refresher is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        self._changed.set()
 
     async def _refresh(self) -> None:
+        """Asks for the servers again and again; what the function raises is told and changes nothing."""
         assert self._tell is not None
         while True:
+            try:
+                found = list(await asyncio.to_thread(self._tell))
+            except Exception:  # noqa: BLE001 - a function of the caller's, which may raise anything
+                _LOG.exception("the servers' addresses are not told; those that were known stay")
+            else:
+                if found and set(found) != set(self._routing.addresses):
+                    self._routing.set_addresses(found)
+                    self._set_lanes(found)
+                    self._changed.set()
             await asyncio.sleep(_REFRESH_SECONDS)
-            found = list(await asyncio.to_thread(self._tell))
-            if found and set(found) != set(self._routing.addresses):
-                self._routing.set_addresses(found)
-                self._set_lanes(found)
 
     def _set_lanes(self, addresses: Sequence[str]) -> None:
-        """Lanes that are no longer named stay until the end: items may still come back on them."""
+        """Makes the lanes that are new, and ends those that are no longer named once their last item is back."""
         patience = min(_FAILOVER_SECONDS, self._reconnect) if self._is_choice else self._reconnect
         for address in addresses:
             if address not in self._lanes:
                 self._lanes[address] = Lane(self._connect(address, patience))
-            if self._is_choice and address not in self._watches:
-                told = self._health_teller(address)
-                self._watches[address] = asyncio.create_task(self._lanes[address].watch(told))
+                if self._is_choice:
+                    told = self._health_teller(address)
+                    self._watches[address] = asyncio.create_task(self._lanes[address].watch(told))
+        for address in set(self._lanes) - set(addresses):
+            self._watches.pop(address).cancel()
+            end = asyncio.create_task(self._end(self._lanes.pop(address)))
+            self._ends.add(end)
+            end.add_done_callback(self._ends.discard)
+
+    @staticmethod
+    async def _end(lane: Lane) -> None:
+        try:
+            while not lane.is_idle:  # noqa: ASYNC110 - for the rare end of a server
+                await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            await lane.close()
 
     def _health_teller(self, address: str) -> Callable[[bool], None]:
         return lambda is_serving: self._routing.set_health(address, is_serving)
@@ -111,15 +142,36 @@ class Fleet:
     # --- for the items ------------------------------------------------------------------------------------------------
 
     def send(self, asked: _Asked, *, without: Sequence[str] = ()) -> str | None:
-        """Sends an item to a server of its choice; None where there is none beside `without`."""
+        """Sends an item to a server of its choice; None where there is none beside `without`.
+
+        Raises:
+            ItemCancelledError: the fleet is closed.
+        """
+        if self._is_closed:
+            raise errors.ItemCancelledError("the environment was closed")
         address = self._routing.choose(asked.group, time.monotonic(), without=without)
         if address is None:
             return None
         future = self._lanes[address].submit(asked.item, asked.deadline)
-        self._routing.sent(address)
-        future.add_done_callback(lambda _: self._routing.ended(address))
+        future.add_done_callback(self._routing.sent(address))
         asked.running[future] = address
         return address
+
+    async def wait_for_servers(self, since: float) -> None:
+        """Waits until servers are told that were not known.
+
+        Raises:
+            UnavailableError: none was for `reconnect` seconds.
+            ItemCancelledError: the fleet is closed.
+        """
+        left = self._reconnect - (time.monotonic() - since)
+        self._changed.clear()
+        try:
+            await asyncio.wait_for(self._changed.wait(), max(0.0, left))
+        except asyncio.TimeoutError:
+            raise errors.UnavailableError(f"no server was told for {self._reconnect:g} s") from None
+        if self._is_closed:
+            raise errors.ItemCancelledError("the environment was closed")
 
     def judged(self, address: str, *, failed: bool) -> None:
         """Learns from an outcome."""
@@ -154,12 +206,16 @@ class _Asked:
         """See `Fleet.score`."""
         avoid: list[str] = []
         is_hedged = False
+        started = time.monotonic()
         try:
             while True:
                 if not self.running and self._fleet.send(self, without=avoid) is None:
+                    if not avoid:
+                        await self._fleet.wait_for_servers(started)
+                        continue
                     avoid.clear()  # every server has failed it; they are tried again, for as long as it is worth it
                     await asyncio.sleep(_PAUSE_SECONDS)
-                    self._fleet.send(self)
+                    continue
                 patience = None if is_hedged else self._fleet.hedge_after
                 done, _ = await asyncio.wait(self.running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
                 if not done:
@@ -176,10 +232,14 @@ class _Asked:
 
     def _final(self, future: asyncio.Future[Outcome], address: str) -> Outcome | None:
         """What came back, unless another server is to be asked."""
+        if future.cancelled():
+            raise errors.ItemCancelledError("the environment was closed")
         lost = future.exception()
         outcome: Outcome = lost if isinstance(lost, errors.RewardError) else future.result()
         is_failure = isinstance(outcome, _MOVES_ON)
-        self._fleet.judged(address, failed=is_failure)
+        is_mute = isinstance(outcome, errors.DeadlineExceededError) and outcome.reason == NO_ANSWER
+        if is_failure or is_mute or not isinstance(outcome, errors.InternalError):
+            self._fleet.judged(address, failed=is_failure or is_mute)
         if not is_failure:
             if isinstance(lost, errors.RewardError):
                 raise lost

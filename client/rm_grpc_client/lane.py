@@ -20,6 +20,10 @@ _SERVING = b"\x08\x01"
 """HealthCheckResponse of status SERVING, as protobuf writes it: one message is not worth a package."""
 _WATCH_PAUSE = 1.0
 """Seconds between attempts to watch a server's health."""
+_DEADLINE_GRACE = 1.0
+"""Seconds past an item's deadline in which the server's own answer is still awaited."""
+NO_ANSWER = "NO_ANSWER"
+"""Reason of a deadline that passed without a word of the server, which is then no server to ask first."""
 
 
 class _Job:
@@ -48,6 +52,7 @@ class Lane:
         self._queue: asyncio.Queue[_Job] = asyncio.Queue()
         self._stream: asyncio.Task[None] | None = None
         self._taken = 0
+        self._is_closed = False
 
     def submit(self, item: Item, deadline: float | None) -> asyncio.Future[Outcome]:
         """An item's outcome, or the error that ended the lane's stream as an exception.
@@ -55,9 +60,19 @@ class Lane:
         Cancelling the future takes the item back.
 
         Args:
-            deadline: on the monotonic clock.
+            deadline: on the monotonic clock; shortly after it there is an outcome, whatever the server does.
+
+        Raises:
+            ItemCancelledError: the lane is closed.
         """
-        job = _Job(item, deadline, asyncio.get_running_loop().create_future())
+        if self._is_closed:
+            raise errors.ItemCancelledError("the environment was closed")
+        loop = asyncio.get_running_loop()
+        job = _Job(item, deadline, loop.create_future())
+        if deadline is not None:
+            delay = deadline - time.monotonic() + _DEADLINE_GRACE
+            timer = loop.call_later(max(0.0, delay), self._expire, job)
+            job.future.add_done_callback(lambda _: timer.cancel())
         job.future.add_done_callback(lambda future: self._withdraw(job) if future.cancelled() else None)
         self._queue.put_nowait(job)
         if self._stream is None:
@@ -78,8 +93,14 @@ class Lane:
             told(False)
             await asyncio.sleep(_WATCH_PAUSE)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is on its way."""
+        return not self._jobs and self._queue.empty()
+
     async def close(self) -> None:
         """Ends it; what has no outcome is cancelled."""
+        self._is_closed = True
         if self._stream is not None:
             self._stream.cancel()
             await asyncio.gather(self._stream, return_exceptions=True)
@@ -96,10 +117,15 @@ class Lane:
                 for result in batch:
                     self._settle(result)
         except errors.RewardError as error:
-            self._stream = None
-            for job in self._outstanding():
-                if not job.future.done():
-                    job.future.set_exception(error)
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever ends the stream, its items have an outcome
+            self._fail(errors.InternalError(f"the stream to {self.client.address} failed: {error!r}"))
+
+    def _fail(self, error: errors.RewardError) -> None:
+        self._stream = None
+        for job in self._outstanding():
+            if not job.future.done():
+                job.future.set_exception(error)
 
     async def _items(self) -> AsyncIterator[Item]:
         while True:
@@ -118,6 +144,13 @@ class Lane:
         job = self._jobs.pop(result.index)
         if not job.future.done():
             job.future.set_result(result.outcome)
+
+    def _expire(self, job: _Job) -> None:
+        if not job.future.done():
+            late = errors.DeadlineExceededError(f"the item's time ran out without an answer of {self.client.address}")
+            late.reason = NO_ANSWER
+            job.future.set_result(late)
+            self._withdraw(job)
 
     def _withdraw(self, job: _Job) -> None:
         if job.index is not None and self._jobs.get(job.index) is job:

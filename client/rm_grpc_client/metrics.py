@@ -25,7 +25,8 @@ class Metrics:
         self._scored: deque[Score] = deque(maxlen=_REMEMBERED)
         self._lengths: deque[int] = deque(maxlen=_REMEMBERED)
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
-        self._errors: Counter[str] = Counter()
+        self._outcomes: deque[str] = deque(maxlen=_REMEMBERED)
+        """The reason of each error, and nothing for a score."""
 
     def scored(self, score: Score, length: int, seconds: float) -> None:
         """An item was scored.
@@ -34,6 +35,7 @@ class Metrics:
             length: characters of its response.
             seconds: from its submission to its score.
         """
+        self._outcomes.append("")
         self._scored.append(score)
         self._lengths.append(length)
         self._seconds.append(seconds)
@@ -44,7 +46,7 @@ class Metrics:
 
     def failed(self, error: RewardError) -> None:
         """An item was not scored."""
-        self._errors[error.reason] += 1
+        self._outcomes.append(error.reason)
 
     def figures(self) -> dict[str, float]:
         """The figures; one that is of nothing is left out.
@@ -52,11 +54,11 @@ class Metrics:
         `reward/*` is of rewards after shaping, `score/*` and `component/NAME/*` of the service's numbers, `latency/*` in
         seconds. `score/length_correlation` is Pearson's, of scores and characters of the response.
         """
-        scored, failed = len(self._scored), sum(self._errors.values())
-        figures: dict[str, float] = {"count": float(scored + failed)}
-        if scored + failed:
-            figures["error_rate"] = failed / (scored + failed)
-        figures |= {f"errors/{reason}": float(count) for reason, count in self._errors.items()}
+        scored, errors = len(self._scored), Counter(filter(None, self._outcomes))
+        figures: dict[str, float] = {"count": float(len(self._outcomes))}
+        if self._outcomes:
+            figures["error_rate"] = errors.total() / len(self._outcomes)
+        figures |= {f"errors/{reason}": float(count) for reason, count in errors.items()}
         figures |= _spread("reward", self._values)
         if not scored:
             return figures

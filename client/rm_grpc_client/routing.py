@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,15 +63,15 @@ class Routing:
         own = max(up, key=lambda address: _weight(address, group))
         return own if up[own].in_flight <= up[least].in_flight + _SLACK_ITEMS else least
 
-    def sent(self, address: str) -> None:
-        """An item is on its way to a server."""
-        if address in self._servers:
-            self._servers[address].in_flight += 1
+    def sent(self, address: str) -> Callable[[object], None]:
+        """An item is on its way to a server; what is returned is called when it has come back, or was taken back."""
+        server = self._servers[address]
+        server.in_flight += 1
 
-    def ended(self, address: str) -> None:
-        """An item has come back from a server, or was taken back."""
-        if address in self._servers:
-            self._servers[address].in_flight -= 1
+        def ended(_: object) -> None:
+            server.in_flight -= 1
+
+        return ended
 
     def answered(self, address: str) -> None:
         """A server did what it is there for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, TypeVar
@@ -78,16 +78,18 @@ class ClientSettings:
 
 def _checked(key: str, value: Any) -> Any:
     if key == "addresses":
-        parts = value.split(",") if isinstance(value, str) else list(value)
-        found = tuple(str(part).strip() for part in parts if str(part).strip())
-        if not found:
-            raise InvalidRequestError("name at least one server, as host:port", field=key)
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, Iterable) or not (found := tuple(str(part).strip() for part in parts if str(part).strip())):
+            raise InvalidRequestError(f"name at least one server, as host:port, not {value!r}", field=key)
         return found
     if key in ("timeout", "reconnect", "hedge_after"):
         try:
-            return float(value)
+            seconds = float(value)
         except (TypeError, ValueError):
-            raise InvalidRequestError(f"must be seconds, as a number, not {value!r}", field=key) from None
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise InvalidRequestError(f"must be seconds, as a number that is not negative, not {value!r}", field=key)
+        return seconds
     choices = {
         "control_tokens": [one.value for one in ControlTokens],
         "foreign_markers": [one.value for one in ForeignMarkers],
@@ -95,4 +97,6 @@ def _checked(key: str, value: Any) -> Any:
     }.get(key)
     if choices is not None and value not in choices:
         raise InvalidRequestError(f"must be one of {', '.join(choices)}, not {value!r}", field=key)
-    return str(value)
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"must be text, not {value!r}", field=key)
+    return value

@@ -32,15 +32,31 @@ class Shaping:
     clip: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.normalization, tuple) and not self.normalization[1] > 0:
-            raise ValueError(f"normalization: the standard deviation must be above 0, this one is {self.normalization[1]}")
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
-            raise ValueError(f"clip: {self.clip} must be the least and the largest reward")
+        if self.normalization not in ("none", "running"):
+            mean, std = _two_numbers("normalization", self.normalization)
+            if not std > 0:
+                raise ValueError(f"normalization: the standard deviation must be above 0, this one is {std}")
+            object.__setattr__(self, "normalization", (mean, std))
+        for name in ("centring", "scaling"):
+            if getattr(self, name) not in ("none", "prompt"):
+                raise ValueError(f"{name}: must be none or prompt, not {getattr(self, name)!r}")
+        if self.clip is not None:
+            least, largest = _two_numbers("clip", self.clip)
+            if not least < largest:
+                raise ValueError(f"clip: {self.clip} must be the least and the largest reward")
 
     @property
     def needs_groups(self) -> bool:
         """Whether a reward depends on the others of its prompt."""
         return self.centring == "prompt" or self.scaling == "prompt"
+
+
+def _two_numbers(name: str, given: object) -> tuple[float, float]:
+    if isinstance(given, (tuple, list)) and len(given) == 2 and all(isinstance(one, (int, float)) for one in given):
+        first, second = float(given[0]), float(given[1])
+        if math.isfinite(first) and math.isfinite(second):
+            return first, second
+    raise ValueError(f"{name}: must be two numbers, not {given!r}")
 
 
 class Shaper:

@@ -33,7 +33,7 @@ class SyncRewardEnvironment:
         self.close()
 
     def close(self) -> None:
-        """Ends the connections; rewards that are on their way raise `ItemCancelledError`."""
+        """Ends the connections; rewards that are on their way are cancelled."""
         self._background.close(self._environment.close)
 
     def submit(self, conversation: Scorable) -> Future[Reward]:
@@ -58,8 +58,10 @@ class SyncRewardEnvironment:
 
     def stream(self, conversations: Iterable[Scorable]) -> Iterator[Reward]:
         """Each reward as it is ready; the iterable is consumed by the caller's thread, all of it before the first is given."""
-        futures = [self.submit(conversation) for conversation in conversations]
+        futures: list[Future[Reward]] = []
         try:
+            for conversation in conversations:
+                futures.append(self.submit(conversation))  # noqa: PERF401 - those before one that raises are taken back
             for future in as_completed(futures):
                 yield future.result()
         finally:

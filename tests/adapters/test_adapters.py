@@ -51,6 +51,10 @@ async def test_trl_leaves_out_what_cannot_be_scored(given: dict[str, str], expec
     assert found == [pytest.approx(expected, abs=1e-5), None, pytest.approx(expected, abs=1e-5)]
     assert logged["rm_grpc/error_rate"] == pytest.approx(1 / 3)
     assert logged["rm_grpc/errors/CONTROL_TOKENS_IN_CONTENT"] == 1
+    picture = [{"role": "assistant", "content": [{"type": "image"}]}]
+    assert await reward(prompts=[PROMPT], completions=[picture]) == [None]
+    with pytest.raises(KeyError, match="helpfulness"):
+        await reward_function(given["addresses"], model=MODEL, component="helpfulness")(prompts=[PROMPT], completions=["12"])
     texts = await reward(prompts=["What is 7+5?"], completions=["7+5=12"])
     assert texts == [pytest.approx(expected, abs=1e-5)]
     assert reward.__name__ == "rm_grpc"
@@ -147,6 +151,8 @@ def test_settings_come_from_code_before_the_environment() -> None:
         ({"adresses": "a:1"}, "adresses"),
         ({"addresses": " , "}, "addresses"),
         ({"timeout": "soon"}, "timeout"),
+        ({"timeout": "nan"}, "timeout"),
+        ({"hedge_after": "-3"}, "hedge_after"),
         ({"routing": "random"}, "routing"),
         ({"control_tokens": "keep"}, "control_tokens"),
     ],

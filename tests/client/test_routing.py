@@ -12,14 +12,14 @@ THREE = ("a:1", "b:1", "c:1")
 
 def test_the_least_loaded_server_is_chosen() -> None:
     routing = Routing(THREE)
-    seen = []
+    seen, ends = [], {}
     for _ in range(6):
         address = routing.choose(None, 0.0)
         assert address is not None
-        routing.sent(address)
+        ends[address] = routing.sent(address)
         seen.append(address)
     assert sorted(seen) == sorted(THREE * 2)
-    routing.ended("b:1")
+    ends["b:1"](None)
     assert routing.choose(None, 0.0) == "b:1"
 
 
@@ -76,22 +76,37 @@ EVENTS = st.lists(st.sampled_from(["choose", "fail", "end", "health", "lose"]), 
 @given(EVENTS, st.sampled_from(["least_loaded", "group"]))
 def test_a_choice_is_always_a_server_that_is_there(events: list[str], strategy: str) -> None:
     routing = Routing(THREE, strategy)  # type: ignore[arg-type]  # drawn from the two that there are
-    addresses, now = list(THREE), 0.0
+    addresses, now, ends = list(THREE), 0.0, []
     for at, event in enumerate(events):
         now += 0.3
         address = addresses[at % len(addresses)]
         if event == "choose":
             chosen = routing.choose(at % 5, now)
             assert chosen in addresses
-            routing.sent(chosen)
+            ends.append(routing.sent(chosen))
         elif event == "fail":
             routing.failed(address, now)
-        elif event == "end":
-            routing.ended(address)
+        elif event == "end" and ends:
+            ends.pop(0)(None)
         elif event == "health":
             routing.set_health(address, at % 2 == 0)
         elif len(addresses) > 1:
             addresses.remove(address)
             routing.set_addresses(addresses)
-            routing.ended(address)  # what was on its way there still comes back
     assert set(routing.addresses) == set(addresses)
+
+
+def test_a_server_that_goes_and_comes_back_owes_nothing() -> None:
+    routing = Routing(("a:1", "b:1"))
+    ends = [routing.sent("a:1") for _ in range(100)]
+    routing.set_addresses(["b:1"])
+    routing.set_addresses(["a:1", "b:1"])
+    for end in ends:
+        end(None)
+    chosen = []
+    for _ in range(100):
+        address = routing.choose(None, 0.0)
+        assert address is not None
+        routing.sent(address)
+        chosen.append(address)
+    assert chosen.count("a:1") == 50

@@ -60,6 +60,15 @@ def test_the_order_is_normalise_centre_clip() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         Shaping(normalization=(0.0, 0.0))
+    assert Shaping(normalization=[1.0, 2.0]) == Shaping(normalization=(1.0, 2.0))  # type: ignore[arg-type]  # as YAML has it
+    for wrong in (
+        {"normalization": "runing"},
+        {"centring": "Prompt"},
+        {"scaling": "group"},
+        {"normalization": (1.0, float("nan"))},
+    ):
+        with pytest.raises(ValueError, match="must be"):
+            Shaping(**wrong)  # type: ignore[arg-type]  # on purpose
     with pytest.raises(ValueError, match="clip"):
         Shaping(clip=(1.0, 1.0))
 

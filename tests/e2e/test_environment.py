@@ -18,7 +18,7 @@ from services.models import HeldScorer, LocalModel, WrappedScorer, with_scorer
 from services.server import ServerProcess, ServerThread
 
 from rm_grpc import errors
-from rm_grpc.types import Item
+from rm_grpc.types import Conversation, Item
 from rm_grpc_client import Reward, RewardClient, RewardEnvironment, Shaping, SyncRewardEnvironment
 
 MODEL = "arithmetic-logit"
@@ -36,6 +36,18 @@ def answers(count: int) -> list[list[dict[str, str]]]:
 def expected(server: ServerThread) -> list[float]:
     with RewardClient(server.address, model=MODEL) as client:
         return [score.score for score in client.score(answers(64))]
+
+
+class CountingScorer(WrappedScorer):
+    """Counts the conversations that it scores."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.count = 0
+
+    def prepare(self, conversations: Any, /) -> Any:
+        self.count += len(conversations)
+        return super().prepare(conversations)
 
 
 def values(rewards: list[Reward]) -> list[float | None]:
@@ -169,6 +181,67 @@ async def test_closing_ends_what_is_on_its_way(logit: LocalModel) -> None:
         held.release.set()
 
 
+async def test_an_environment_that_is_closed_takes_nothing(server: ServerThread) -> None:
+    used, unused = (RewardEnvironment(server.address, model=MODEL) for _ in range(2))
+    await used.rewards(answers(2))
+    for environment in (used, unused):
+        await environment.close()
+        with pytest.raises(errors.ItemCancelledError, match="closed"):
+            await asyncio.wait_for(environment.rewards(answers(1)), 10)
+
+
+async def test_closing_while_servers_are_looked_for_ends_what_waits() -> None:
+    environment = RewardEnvironment(["127.0.0.1:1", "127.0.0.1:2"], timeout=None)
+    pending = [environment.submit(one) for one in answers(4)]
+    await asyncio.sleep(4.5)  # both have failed, and are about to be tried again
+    await environment.close()
+    for one in pending:
+        with pytest.raises(errors.RewardError):
+            await asyncio.wait_for(one, 10)
+
+
+async def test_a_deadline_holds_whatever_the_server_does(logit: LocalModel) -> None:
+    held = HeldScorer(logit.scorer)
+    with ServerThread([with_scorer(logit, held)], window_items=8) as running:
+        async with RewardEnvironment(running.address, failures="none", timeout=None) as environment:
+            without = [environment.submit(one) for one in answers(16)]
+            started = time.monotonic()
+            late = [environment.submit(Item.of(one, timeout=0.5)) for one in answers(64)]
+            rewards = [await one for one in late]
+            took = time.monotonic() - started
+            held.release.set()
+            assert all([(await one).value is not None for one in without])
+    assert {type(reward.error) for reward in rewards} == {errors.DeadlineExceededError}
+    assert took < 6, took
+
+
+async def test_pending_rewards_may_be_cancelled_at_once_and_as_a_group(logit: LocalModel) -> None:
+    scorer = CountingScorer(logit.scorer)
+    with ServerThread([with_scorer(logit, scorer)]) as running:
+        async with RewardEnvironment(running.address, shaping=Shaping(centring="prompt")) as environment:
+            for one in environment.submit_group(answers(8)):
+                one.cancel()
+            await asyncio.sleep(0.5)
+        async with RewardEnvironment(running.address) as environment:
+            environment.submit(answers(1)[0]).cancel()
+            await asyncio.sleep(0.5)
+    assert scorer.count == 0
+
+
+async def test_odd_items_cost_the_others_nothing(server: ServerThread) -> None:
+    odd: list[Any] = [Item("", "text", timeout="x"), answers(1)[0], Conversation(None)]  # type: ignore[arg-type]  # on purpose
+    for shaping in (Shaping(), Shaping(centring="prompt")):
+        async with RewardEnvironment(server.address, model=MODEL, failures="none", shaping=shaping) as environment:
+            assert [reward.value is None for reward in await environment.rewards(odd)] == [True, False, True]
+
+
+def test_choices_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="failures"):
+        RewardEnvironment("a:1", failures="rase")  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(ValueError, match="routing"):
+        RewardEnvironment("a:1", routing="nope")  # type: ignore[arg-type]  # on purpose
+
+
 async def test_components_are_named(server: ServerThread) -> None:
     async with RewardEnvironment(server.address, model="arithmetic-classifier") as environment:
         [reward] = await environment.rewards([Item.of(answers(1)[0], id="mine")])
@@ -221,23 +294,18 @@ def test_the_sync_form_has_lists_streams_and_futures(server: ServerThread, expec
         assert environment.submit(answers(1)[0]).result(10).value == pytest.approx(expected[0], abs=1e-5)
         assert environment.get_model().name == MODEL
         assert environment.metrics(reset=True)["count"] == 17
+
+        def broken() -> Iterator[Any]:
+            yield from answers(4)
+            raise LookupError("the caller's own")
+
+        with pytest.raises(LookupError):
+            list(environment.stream(broken()))
     with pytest.raises(RuntimeError, match="closed"):
         environment.reward(answers(1)[0])
 
 
 # --- several servers --------------------------------------------------------------------------------------------------
-
-
-class CountingScorer(WrappedScorer):
-    """Counts the conversations that it scores."""
-
-    def __init__(self, inner: Any) -> None:
-        super().__init__(inner)
-        self.count = 0
-
-    def prepare(self, conversations: Any, /) -> Any:
-        self.count += len(conversations)
-        return super().prepare(conversations)
 
 
 async def test_several_servers_share_the_work(logit: LocalModel, expected: list[float]) -> None:
@@ -306,6 +374,19 @@ async def test_no_item_is_lost_with_a_server(
 
 
 @pytest.mark.slow
+async def test_a_server_that_hangs_is_passed_over(processes: list[ServerProcess], expected: list[float]) -> None:
+    addresses = [one.wait() for one in processes]
+    async with RewardEnvironment(addresses, failures="none", timeout=2.0) as environment:
+        await environment.rewards(answers(4))
+        processes[0].process.send_signal(signal.SIGSTOP)
+        first = await environment.rewards(answers(16))
+        again = await environment.rewards(answers(16))
+        processes[0].process.send_signal(signal.SIGCONT)
+    assert any(reward.error is not None for reward in first)
+    assert values(again) == pytest.approx(expected[:16], abs=1e-5)
+
+
+@pytest.mark.slow
 async def test_a_server_that_hangs_is_hedged(processes: list[ServerProcess], expected: list[float]) -> None:
     addresses = [one.wait() for one in processes]
     async with RewardEnvironment(addresses, hedge_after=0.5, timeout=60.0) as environment:
@@ -319,10 +400,18 @@ async def test_a_server_that_hangs_is_hedged(processes: list[ServerProcess], exp
     assert took < 15, took
 
 
-async def test_addresses_may_change(logit: LocalModel, expected: list[float]) -> None:
+async def test_addresses_may_change_and_not_be_known(logit: LocalModel, expected: list[float]) -> None:
+    asked: list[int] = []
+
+    def tell() -> list[str]:
+        asked.append(1)
+        if len(asked) in (1, 4):
+            raise RuntimeError("the cluster does not answer")
+        return list(there) if len(asked) > 2 else []
+
     with ServerThread([logit]) as first:
         there = [first.address]
-        environment = RewardEnvironment(lambda: list(there), timeout=30.0)
+        environment = RewardEnvironment(tell, timeout=30.0)
         assert values(await environment.rewards(answers(4))) == pytest.approx(expected[:4], abs=1e-5)
         second = ServerThread([logit]).__enter__()
         there[:] = [second.address]

@@ -12,6 +12,7 @@ from typing import Any
 from rm_grpc_client.adapters import shared
 
 _SECONDS = 10.0
+"""With the second in which an answer is still awaited, less than the wrapper's 15."""
 
 
 def reward_fn(

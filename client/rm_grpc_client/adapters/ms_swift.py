@@ -6,6 +6,7 @@ Interface: ms-swift 4.6, swift/rewards/orm.py. Each call comes on an event loop 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from rm_grpc_client.adapters import shared
@@ -27,10 +28,10 @@ def register(name: str = "rm_grpc", *, columns: Sequence[str] = (), **settings: 
             """A reward or None for each; `messages` are whole conversations, with the completion as their last one."""
             metadata = shared.per_sample(others, columns, len(completions))
             items = [
-                shared.item(conversation[:-1], completion, metadata=extra)
+                partial(shared.item, conversation[:-1], completion, metadata=extra)
                 for conversation, completion, extra in zip(messages, completions, metadata, strict=True)
             ]
-            return [found.value for found in await shared.rewards(items, settings)]
+            return [found.value for found in await shared.rewards_or_none(items, settings)]
 
     RewardModel.__name__ = name
     orms[name] = RewardModel

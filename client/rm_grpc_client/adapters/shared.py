@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from rm_grpc.errors import InvalidRequestError
-from rm_grpc.rendered import messages_of, without_end
+from rm_grpc.errors import InvalidRequestError, RewardError
+from rm_grpc.rendered import rollout_of, without_end
 from rm_grpc.types import Conversation, Item, Message
 from rm_grpc_client.environment import Reward
 from rm_grpc_client.settings import ClientSettings
@@ -53,7 +53,24 @@ def environment(given: Mapping[str, Any]) -> SyncRewardEnvironment:
 async def rewards(items: Iterable[Item], given: Mapping[str, Any]) -> list[Reward]:
     """The rewards of items, in their order, awaited on whatever loop runs."""
     there = environment(given)
-    return list(await asyncio.gather(*(asyncio.wrap_future(there.submit(item)) for item in items)))
+    waiting = [asyncio.wrap_future(there.submit(item)) for item in items]
+    try:
+        return [await one for one in waiting]
+    finally:
+        for one in waiting:
+            one.cancel()
+
+
+async def rewards_or_none(items: Iterable[Callable[[], Item]], given: Mapping[str, Any]) -> list[Reward]:
+    """The same for trainers that leave samples out: what makes an item may raise its error, which becomes its reward."""
+    made: list[Item | RewardError] = []
+    for make in items:
+        try:
+            made.append(make())
+        except RewardError as error:  # noqa: PERF203 - each has its own
+            made.append(error)
+    found = iter(await rewards([one for one in made if isinstance(one, Item)], given))
+    return [Reward(at, None, None, one) if isinstance(one, RewardError) else next(found) for at, one in enumerate(made)]
 
 
 async def reward(item: Item, given: Mapping[str, Any]) -> Reward:
@@ -88,7 +105,7 @@ def item(prompt: Any, response: Any, *, metadata: Mapping[str, Any] | None = Non
     Raises:
         InvalidRequestError: neither of these.
     """
-    return Item("", Conversation((*_opening(prompt, rendered), *_answer(response, rendered))), metadata=dict(metadata or {}))
+    return Item("", _conversation(prompt, response, rendered), metadata=dict(metadata or {}))
 
 
 def per_sample(columns: Mapping[str, Any], names: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -110,17 +127,16 @@ def as_list(messages: Any) -> list[Any]:
     return [dict(one) if isinstance(one, Mapping) else one for one in messages]
 
 
-def _opening(prompt: Any, rendered: bool) -> tuple[Message, ...]:
-    if isinstance(prompt, str):
-        return messages_of(prompt) if rendered else (Message("user", prompt),)
-    if isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):
-        return Conversation.from_openai(as_list(prompt)).messages
-    raise InvalidRequestError(f"must be messages or text, not {type(prompt).__name__}", field="prompt")
+def _conversation(prompt: Any, response: Any, rendered: bool) -> Conversation:
+    if rendered and isinstance(prompt, str) and isinstance(response, str):
+        return rollout_of(prompt, response)
+    answer = without_end(response) if rendered and isinstance(response, str) else response
+    return Conversation((*_messages(prompt, "user", "prompt"), *_messages(answer, "assistant", "response")))
 
 
-def _answer(response: Any, rendered: bool) -> tuple[Message, ...]:
-    if isinstance(response, str):
-        return (Message("assistant", without_end(response) if rendered else response),)
-    if isinstance(response, Iterable) and not isinstance(response, (bytes, Mapping)):
-        return Conversation.from_openai(as_list(response)).messages
-    raise InvalidRequestError(f"must be text or messages, not {type(response).__name__}", field="response")
+def _messages(given: Any, role: str, field: str) -> tuple[Message, ...]:
+    if isinstance(given, str):
+        return (Message(role, given),)
+    if isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)):
+        return Conversation.from_openai(as_list(given)).messages
+    raise InvalidRequestError(f"must be messages or text, not {type(given).__name__}", field=field)

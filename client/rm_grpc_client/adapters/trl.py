@@ -7,6 +7,7 @@ a sample out.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from rm_grpc_client.adapters import shared
@@ -43,14 +44,14 @@ def reward_function(
     ) -> list[float | None]:
         metadata = shared.per_sample(others, columns, len(prompts))
         items = [
-            shared.item(prompt, completion, metadata=extra)
+            partial(shared.item, prompt, completion, metadata=extra)
             for prompt, completion, extra in zip(prompts, completions, metadata, strict=True)
         ]
-        found = await shared.rewards(items, given)
+        found = await shared.rewards_or_none(items, given)
         if log_metric is not None:
             for key, figure in shared.environment(given).metrics(reset=True).items():
                 log_metric(f"{name}/{key}", figure)
-        return [one.components.get(component) if component else one.value for one in found]
+        return [None if one.value is None else one.components[component] if component else one.value for one in found]
 
     reward.__name__ = name
     return reward

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rm_grpc_server.deploy.child import ServerChild
-from rm_grpc_server.errors import StartupError
 
 _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
@@ -35,13 +34,17 @@ class ServerNode:
 
     def __init__(self, settings: Mapping[str, Any], *, listen: str, start_seconds: float) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rm-grpc-")
-        self._config = Path(self._folder.name) / "server.yaml"
-        self._config.write_text(json.dumps(dict(settings)))  # JSON is YAML
+        self._settings = json.dumps(dict(settings))
         self._listen = listen
         self._start_seconds = start_seconds
         self._is_stopping = threading.Event()
         self._child = self._begun()
-        self._listen = self._child.wait(start_seconds)
+        try:
+            self._listen = self._child.wait(start_seconds)
+        except BaseException:
+            self._child.stop(0)
+            self._folder.cleanup()
+            raise
         self._keeper = threading.Thread(target=self._keep, name="rm-grpc-keeper", daemon=True)
         self._keeper.start()
 
@@ -63,7 +66,11 @@ class ServerNode:
         self._folder.cleanup()
 
     def _begun(self) -> ServerChild:
-        return ServerChild([f"--config={self._config}", f"--listen={self._listen}"], Path(self._folder.name))
+        folder = Path(self._folder.name)
+        folder.mkdir(exist_ok=True)  # somebody may have cleaned up
+        config = folder / "server.yaml"
+        config.write_text(self._settings)  # JSON is YAML
+        return ServerChild([f"--config={config}", f"--listen={self._listen}"], folder)
 
     def _keep(self) -> None:
         pause, started = _FIRST_PAUSE, time.monotonic()
@@ -74,11 +81,11 @@ class ServerNode:
                 return
             _LOG.warning("the server on %s ended; it is started again", self._listen)
             started = time.monotonic()
-            self._child = self._begun()
-            if self._is_stopping.is_set():
-                self._child.stop()
             try:
+                self._child = self._begun()
+                if self._is_stopping.is_set():
+                    self._child.stop()
                 self._child.wait(self._start_seconds)
-            except StartupError:
+            except Exception:  # noqa: BLE001 - whatever it is, the next attempt may do better
                 _LOG.exception("the server on %s does not start", self._listen)
                 self._child.stop(0)

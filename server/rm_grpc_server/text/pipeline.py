@@ -34,8 +34,6 @@ from rm_grpc_server.text.markers import CHAT_MARKERS, MarkerScan
 from rm_grpc_server.text.template import ChatTemplate
 from rm_grpc_server.text.tokenizer import Encoder, HuggingFaceEncoder, TokenizerFiles
 
-_LENIENT = ScoreOptions(ControlTokens.ALLOW, ForeignMarkers.ALLOW)
-
 # Stand around a control token that is content while it is rendered: private use, where no tokenizer puts anything. A template
 # may split the text between them; then they stand alone, and are dropped.
 _MARK_OPEN, _MARK_CLOSE = "\U0010fdd0", "\U0010fdd1"
@@ -286,7 +284,8 @@ class TextPipeline:
         (outcome,) = self.encode([item], options)
         error = outcome if isinstance(outcome, errors.RewardError) else None
         if error is not None:
-            (outcome,) = self.encode([item], _LENIENT)
+            lenient = replace(options, control_tokens=ControlTokens.ALLOW, foreign_markers=ForeignMarkers.ALLOW)
+            (outcome,) = self.encode([item], lenient)
         return TokenizeResult(item.id, self._tokenization(item, outcome), error)
 
     def _tokenization(self, item: Item, outcome: Encoded) -> Tokenization | None:
@@ -513,7 +512,10 @@ class TextPipeline:
             )
         if not tokens.ids:
             raise errors.NoInputError("no token ids", field="tokens.ids")
-        ids = np.asarray(tokens.ids, dtype=np.int32)
+        try:
+            ids = np.asarray(tokens.ids, dtype=np.int32)
+        except OverflowError as error:
+            raise errors.TokenIdError(f"an id that has no place in 32 bits: {error}", field="tokens.ids") from error
         if ids.view(np.uint32).max() >= self.vocabulary_size:  # a negative id is a large unsigned one
             wrong = int(np.flatnonzero((ids < 0) | (ids >= self.vocabulary_size))[0])
             raise errors.TokenIdError(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from rm_grpc.errors import MessageTooLargeError, OverloadedError
+from rm_grpc.json_lines import refuse_constant
 
 
 class BodyBudget:
@@ -34,7 +37,7 @@ class BodyBudget:
         """
         body = _Body(self, request.receive)
         try:
-            yield Request(request.scope, body.receive)
+            yield _StrictRequest(request.scope, body.receive)
         finally:
             self._held -= body.bytes
 
@@ -45,6 +48,13 @@ class BodyBudget:
         if self._held + more > self._together:
             raise OverloadedError(f"bodies of {self._held} bytes are in work, and this one has no room", retry_delay=1.0)
         self._held += more
+
+
+class _StrictRequest(Request):
+    """JSON as it is defined: without NaN and infinity, which Python's parser would take."""
+
+    async def json(self) -> Any:
+        return json.loads(await self.body(), parse_constant=refuse_constant)
 
 
 class _Body:

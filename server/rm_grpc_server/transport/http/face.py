@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticSerializationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from rm_grpc.errors import InternalError, InvalidRequestError, RewardError
+from rm_grpc.errors import DrainingError, InternalError, InvalidRequestError, RewardError
 from rm_grpc.types import ControlTokens, Conversation, ForeignMarkers, Message, ScoreOptions
 from rm_grpc_server.transport.http.bodies import BodyBudget
 from rm_grpc_server.transport.http.scoring import HttpScoring
@@ -51,9 +54,11 @@ class FaceRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See FastAPI."""
         handle = super().get_route_handler()
+        words = _query_words(self.dependant)
 
         async def answered(request: Request) -> Response:
             try:
+                _check_query(request, words)
                 with self.budget.limited(request) as limited:
                     return await handle(limited)
             except RewardError as error:
@@ -62,6 +67,11 @@ class FaceRoute(APIRoute):
                 failure = invalid(fault)
             except HTTPException as error:
                 failure = _cause(error)
+            except (PydanticSerializationError, UnicodeEncodeError, RecursionError) as error:
+                # Formats that send back what they were sent meet it here.
+                failure = InvalidRequestError(f"the body holds what an answer cannot: {error}")
+            except asyncio.CancelledError:
+                failure = DrainingError("the server stopped before the request was answered", retry_delay=1.0)
             except ClientDisconnect:
                 return Response(status_code=_CLIENT_IS_GONE)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer in the face's shape
@@ -108,6 +118,19 @@ def asked(
     """The query's part of a request; a path of the form /models/NAME/... names the model too."""
     named = request.scope.get("rm_grpc.model", "")
     return Asked(model or named, ScoreOptions(control_tokens, foreign_markers))
+
+
+def _query_words(dependant: Dependant) -> set[str]:
+    """What a route reads of the query."""
+    words = {word.alias for word in dependant.query_params}
+    return words.union(*(_query_words(one) for one in dependant.dependencies))
+
+
+def _check_query(request: Request, words: set[str]) -> None:
+    if unknown := sorted(set(request.query_params) - words):
+        raise InvalidRequestError(
+            f"no such word in the query; there are {', '.join(sorted(words)) or 'none'}", field=unknown[0]
+        )
 
 
 def _cause(error: HTTPException) -> RewardError:

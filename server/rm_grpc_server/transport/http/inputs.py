@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from pydantic import StrictInt, StrictStr
+
 from rm_grpc import errors
 from rm_grpc.types import Item, ModelInfo, TokenIds
 
-Prompts: TypeAlias = str | list[str] | list[int] | list[list[int]]
+Ids: TypeAlias = list[StrictInt] | list[list[StrictInt]]
+Prompts: TypeAlias = StrictStr | list[StrictStr] | Ids
 """One text, several, the token ids of one conversation, or of several."""
 
 
@@ -29,6 +32,11 @@ def items_of(prompts: Prompts, info: ModelInfo, field: str) -> list[Item]:
     if isinstance(several[0], int):
         return [_tokens([one for one in several if isinstance(one, int)], info)]
     return [Item("", one) if isinstance(one, str) else _tokens(one, info) for one in several if not isinstance(one, int)]
+
+
+def names_of(prompts: Prompts, field: str) -> list[str]:
+    """What the caller calls each of them."""
+    return [f"{field}[{at}]" for at in range(len(prompts))] if is_batch(prompts) else [field]
 
 
 def _tokens(ids: list[int], info: ModelInfo) -> Item:

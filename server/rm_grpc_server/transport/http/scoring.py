@@ -20,6 +20,8 @@ from rm_grpc_server.transport.http.bodies import BodyBudget
 from rm_grpc_server.transport.submission import submitted
 
 _T = TypeVar("_T")
+_MESSAGES, _IDS = "conversation.messages", "tokens.ids"
+"""Fields of an item, as the engine names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,14 @@ class Call:
     Attributes:
         engine: of the model that was asked for.
         items: what is to be scored, or why it cannot be.
+        names: what the caller calls each item: the field of its body.
         options: how.
         bytes: of the request, for the engine's bound.
     """
 
     engine: Engine
     items: Sequence[Item | errors.RewardError]
+    names: Sequence[str]
     options: ScoreOptions
     bytes: int
 
@@ -70,7 +74,7 @@ class HttpScoring:
             ClientDisconnect: nobody waits for the answer any more.
         """
         with self._submitted(call) as futures:
-            return await _while_connected(request, _all_or_first_error(futures))
+            return await while_connected(request, _all_or_first_error(futures, call.names))
 
     async def results(self, call: Call) -> AsyncGenerator[Result, None]:
         """Each item's outcome as it is ready. Closing the iterator takes the rest back."""
@@ -98,6 +102,15 @@ class HttpScoring:
             yield [next(accepted).future if isinstance(item, Item) else _over(item) for item in call.items]
 
 
+def _named(error: errors.RewardError, name: str) -> errors.RewardError:
+    """The error with its field as the caller knows it."""
+    if name == "messages" and error.field.startswith(_MESSAGES):
+        return error.at(name + error.field.removeprefix(_MESSAGES))
+    if error.field.startswith(_IDS):
+        return error.at(name + error.field.removeprefix(_IDS))
+    return error if error.field.startswith("options.") else error.at(name)
+
+
 def _over(error: errors.RewardError) -> asyncio.Future[Score | errors.RewardError]:
     future: asyncio.Future[Score | errors.RewardError] = asyncio.get_running_loop().create_future()
     future.set_result(error)
@@ -109,19 +122,25 @@ def _as_sent(outcome: Score | errors.RewardError) -> Score | errors.RewardError:
     return outcome if isinstance(outcome, errors.RewardError) else convert.score_from_proto(convert.score_to_proto(outcome))
 
 
-async def _all_or_first_error(futures: Sequence[asyncio.Future[Score | errors.RewardError]]) -> list[Score]:
+async def _all_or_first_error(
+    futures: Sequence[asyncio.Future[Score | errors.RewardError]], names: Sequence[str]
+) -> list[Score]:
     waiting = set(futures)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for at, future in enumerate(futures):
             if future in done and isinstance(error := future.result(), errors.RewardError):
-                raise error.within(f"[{at}]") if len(futures) > 1 else error
+                raise _named(error, names[at])
     outcomes = [_as_sent(future.result()) for future in futures]
     return [outcome for outcome in outcomes if isinstance(outcome, Score)]
 
 
-async def _while_connected(request: Request, work: Awaitable[_T]) -> _T:
-    """The work's answer, unless the client goes away first."""
+async def while_connected(request: Request, work: Awaitable[_T]) -> _T:
+    """The work's answer.
+
+    Raises:
+        ClientDisconnect: the client went away first; the work is cancelled.
+    """
     working = asyncio.ensure_future(work)
     leaving = asyncio.create_task(_gone(request))
     try:

@@ -86,7 +86,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
         engine = scoring.engine(body.model or given.model)
         tools = json.dumps(body.tools) if body.tools else ""
         item = Item("", conversation_of(body.messages, tools=tools), metadata=body.metadata or {})
-        [score] = await scoring.scores(request, Call(engine, [item], given.options, len(await request.body())))
+        [score] = await scoring.scores(request, Call(engine, [item], ["messages"], given.options, len(await request.body())))
         return _completion(score, engine.info.name)
 
     @router.get("/v1/models")

@@ -50,7 +50,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
             Item("", rendered.conversation_of(text) if unrender else text, metadata={} if label is None else {"label": label})
             for text, label in zip(body.query, labels, strict=True)
         ]
-        call = Call(engine, items, given.options, len(await request.body()))
+        call = Call(engine, items, [f"query[{at}]" for at in range(len(items))], given.options, len(await request.body()))
         scores = await scoring.scores(request, call) if items else []
         rewards = [score.score for score in scores]
         return {"rewards": rewards, "scores": rewards, "extra_logs": _logs(scores)}

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from rm_grpc import errors, json_lines
 from rm_grpc.types import Activation, Item, Result
 from rm_grpc_server.transport.http.face import Asked, Tongue, asked, face
-from rm_grpc_server.transport.http.scoring import Call, HttpScoring
+from rm_grpc_server.transport.http.scoring import Call, HttpScoring, while_connected
 
 _LINES = "application/x-ndjson"
 _EXAMPLE = '{"prompt": "What is 1+1?", "response": "1+1=2", "id": "a"}\n{"messages": [{"role": "user", ...}, ...]}\n'
@@ -38,21 +38,28 @@ def routes(scoring: HttpScoring) -> APIRouter:
 
         A line is a list of messages, or an object with `messages`, with `prompt` and `response`, or with `text`; it may have an
         `id`, a `group`, `metadata`, `tools` and a `timeout` in seconds. Each gets one line: its `line` (from 0) and `id`, and
-        either `score` and what goes with it or `error`. A line that cannot be read is an error of its own.
+        either `score` and what goes with it or `error`. A line that cannot be read is an error of its own. Empty
+        lines count and have no answer.
         """
         body = await request.body()
-        items = [_item(line) for line in body.split(b"\n") if line.strip()]
+        lines = [(number, line) for number, line in enumerate(body.split(b"\n")) if line.strip()]
+        items = [_item(line) for _, line in lines]
         if not items:
             raise errors.EmptyBatchError("the body holds no line; each line is one conversation to score")
-        call = Call(scoring.engine(given.model), items, replace(given.options, activation=activation), len(body))
+        names = [f"line {number}" for number, _ in lines]
+        call = Call(scoring.engine(given.model), items, names, replace(given.options, activation=activation), len(body))
         results = scoring.results(call)
-        first = await anext(results)  # what is wrong with the whole request is told by the status
+        try:  # what is wrong with the whole request is told by the status
+            first = await while_connected(request, anext(results))
+        except BaseException:
+            await results.aclose()
+            raise
 
         async def told() -> AsyncIterator[str]:
             async with aclosing(results):
-                yield _line(first)
+                yield _line(lines[first.index][0], first)
                 async for result in results:
-                    yield _line(result)
+                    yield _line(lines[result.index][0], result)
 
         return StreamingResponse(told(), media_type=_LINES)
 
@@ -78,6 +85,6 @@ def _item(line: bytes) -> Item | errors.RewardError:
         return error
 
 
-def _line(result: Result) -> str:
+def _line(number: int, result: Result) -> str:
     named = {"id": result.id} if result.id else {}
-    return json.dumps({"line": result.index, **named, **json_lines.outcome_fields(result.outcome)}) + "\n"
+    return json.dumps({"line": number, **named, **json_lines.outcome_fields(result.outcome)}) + "\n"

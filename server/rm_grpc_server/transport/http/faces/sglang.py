@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import Field
+from pydantic import Field, StrictStr
 
 from rm_grpc import errors
 from rm_grpc.types import ModelInfo, Score, SpecialTokens
 from rm_grpc_server.transport.http.face import Asked, Body, Tongue, answer_in, asked, face, refuse
-from rm_grpc_server.transport.http.inputs import Prompts, is_batch, items_of
+from rm_grpc_server.transport.http.inputs import Ids, Prompts, is_batch, items_of, names_of
 from rm_grpc_server.transport.http.numbers import head_outputs, token_count
 from rm_grpc_server.transport.http.scoring import Call, HttpScoring
 
@@ -29,8 +29,8 @@ _NO_EFFECT = "no effect here"
 class ClassifyRequest(Body):
     """What `/classify` takes in SGLang's form."""
 
-    text: str | list[str] | None = None
-    input_ids: list[int] | list[list[int]] | None = None
+    text: StrictStr | list[StrictStr] | None = None
+    input_ids: Ids | None = None
     rid: str | list[str] | None = None
     model: str = ""
     priority: Any = Field(None, description=_NO_EFFECT)
@@ -111,7 +111,9 @@ async def _scored(
     engine = scoring.engine(given.model if model in ("", "default") else model)
     items = items_of(prompts, engine.info, field)
     options = replace(given.options, special_tokens=SpecialTokens.ADD)
-    return await scoring.scores(request, Call(engine, items, options, len(await request.body()))), engine.info
+    return await scoring.scores(
+        request, Call(engine, items, names_of(prompts, field), options, len(await request.body()))
+    ), engine.info
 
 
 def _embedding(score: Score, info: ModelInfo, encoding: Literal["float", "base64"]) -> list[float] | str:

@@ -44,17 +44,15 @@ def routes(scoring: HttpScoring) -> APIRouter:
         engine = scoring.engine(given.model)
         metadata = {} if body.label is None else {"label": body.label}
         item = Item("", _conversation(body, unrender), metadata=metadata)
-        [score] = await scoring.scores(request, Call(engine, [item], given.options, len(await request.body())))
+        [score] = await scoring.scores(request, Call(engine, [item], ["response"], given.options, len(await request.body())))
         return score.score if answer == "number" else {**score.attributes, "score": score.score}
 
     return router
 
 
 def _conversation(body: RemoteRewardRequest, unrender: bool) -> Conversation:
-    if isinstance(body.prompt, str):
-        if not unrender:
-            return exchange(body.prompt, body.response)
-        opening = rendered.messages_of(body.prompt)
-    else:
+    if not isinstance(body.prompt, str):
         opening = conversation_of(body.prompt, field="prompt").messages
-    return Conversation((*opening, Message("assistant", rendered.without_end(body.response))))
+        response = rendered.without_end(body.response) if unrender else body.response
+        return Conversation((*opening, Message("assistant", response)))
+    return rendered.rollout_of(body.prompt, body.response) if unrender else exchange(body.prompt, body.response)

@@ -75,15 +75,16 @@ def routes(scoring: HttpScoring) -> APIRouter:
         """The score of a text, or of each of several, as a list of labels with their numbers, the largest first."""
         is_batch = isinstance(body.inputs, list) and bool(body.inputs) and isinstance(body.inputs[0], list)
         rows: Sequence[Any] = body.inputs if is_batch else [body.inputs]
-        items = [_item(row, f"inputs[{at}]" if is_batch else "inputs") for at, row in enumerate(rows)]
+        names = [f"inputs[{at}]" for at in range(len(rows))] if is_batch else ["inputs"]
+        items = [_item(row, name) for row, name in zip(rows, names, strict=True)]
         engine = scoring.engine(given.model)
         applied = activation(not body.raw_scores, "raw_scores", engine.info)
         options = replace(given.options, activation=applied, special_tokens=SpecialTokens.ADD)
-        scores = await scoring.scores(request, Call(engine, items, options, len(await request.body())))
+        scores = await scoring.scores(request, Call(engine, items, names, options, len(await request.body())))
         answers = [
             [
                 {"score": value, "label": label}
-                for label, value in sorted(head_outputs(score, engine.info), key=lambda output: -output[1])
+                for label, value in sorted(head_outputs(score, engine.info), key=lambda output: output[1])[::-1]
             ]
             for score in scores
         ]
@@ -119,8 +120,9 @@ async def reranked(scoring: HttpScoring, request: Request, body: RerankRequest, 
     engine = scoring.engine(given.model)
     options = replace(given.options, activation=activation(not body.raw_scores, "raw_scores", engine.info))
     items = [Item("", exchange(body.query, text)) for text in body.texts]
-    scores = await scoring.scores(request, Call(engine, items, options, len(await request.body())))
-    ranked = sorted(range(len(scores)), key=lambda at: -scores[at].score)
+    names = [f"texts[{at}]" for at in range(len(items))]
+    scores = await scoring.scores(request, Call(engine, items, names, options, len(await request.body())))
+    ranked = sorted(range(len(scores)), key=lambda at: (-scores[at].score, -at))  # as TEI has equals
     return [{"index": at, **({"text": body.texts[at]} if body.return_text else {}), "score": scores[at].score} for at in ranked]
 
 

@@ -18,7 +18,7 @@ from rm_grpc import errors
 from rm_grpc.types import Activation, Item, ModelInfo, Score, SpecialTokens
 from rm_grpc_server.transport.http.face import Asked, Body, Tongue, asked, conversation_of, exchange, face, refuse
 from rm_grpc_server.transport.http.faces import sglang, tei
-from rm_grpc_server.transport.http.inputs import Prompts, items_of
+from rm_grpc_server.transport.http.inputs import Prompts, items_of, names_of
 from rm_grpc_server.transport.http.numbers import activation, head_outputs, token_count
 from rm_grpc_server.transport.http.scoring import Call, HttpScoring
 
@@ -128,13 +128,20 @@ def routes(scoring: HttpScoring) -> APIRouter:
     """The routes."""
     router = face("vLLM", Tongue(error_body), scoring)
 
-    async def scored(request: Request, given: Asked, body: _Common, items: Sequence[Item], special: SpecialTokens) -> _Scored:
+    async def scored(
+        request: Request,
+        given: Asked,
+        body: _Common,
+        items: Sequence[Item],
+        names: Sequence[str],
+        special: SpecialTokens = SpecialTokens.AS_IS,
+    ) -> _Scored:
         if body.truncate_prompt_tokens not in (None, -1):
             raise refuse("truncate_prompt_tokens", "a response is never cut; leave it out, and what is too long is an error")
         engine = scoring.engine(body.model or given.model)
         applied = activation(body.wants_activation, "use_activation", engine.info)
         options = replace(given.options, activation=applied, special_tokens=special)
-        scores = await scoring.scores(request, Call(engine, items, options, len(await request.body())))
+        scores = await scoring.scores(request, Call(engine, items, names, options, len(await request.body())))
         return _Scored(scores, engine.info, applied)
 
     async def prompts(request: Request, given: Asked, body: PromptsRequest) -> _Scored:
@@ -147,15 +154,15 @@ def routes(scoring: HttpScoring) -> APIRouter:
         if body.messages is not None:
             if body.add_special_tokens:
                 raise refuse("add_special_tokens", "the chat template writes them, and they would be there twice; leave it out")
-            return await scored(request, given, body, [Item("", conversation_of(body.messages))], SpecialTokens.AS_IS)
+            return await scored(request, given, body, [Item("", conversation_of(body.messages))], ["messages"])
         assert body.input is not None
         items = items_of(body.input, scoring.engine(body.model or given.model).info, "input")
         special = SpecialTokens.AS_IS if body.add_special_tokens is False else SpecialTokens.ADD
-        return await scored(request, given, body, items, special)
+        return await scored(request, given, body, items, names_of(body.input, "input"), special)
 
     async def pairs(request: Request, given: Asked, body: _Common, left: Sequence[str], right: Sequence[str]) -> _Scored:
         items = [Item("", exchange(prompt, response)) for prompt, response in zip(left, right, strict=True)]
-        return await scored(request, given, body, items, SpecialTokens.AS_IS)
+        return await scored(request, given, body, items, [f"documents[{at}]" for at in range(len(items))])
 
     @router.post("/classify")
     async def classify(request: Request, body: ClassifyBody, given: Annotated[Asked, Depends(asked)]) -> Any:
