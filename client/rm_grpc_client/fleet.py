@@ -11,7 +11,7 @@ from typing import TypeAlias
 from rm_grpc import errors
 from rm_grpc.types import Item
 from rm_grpc_client.aio import AsyncRewardClient
-from rm_grpc_client.lane import NO_ANSWER, Lane, Outcome
+from rm_grpc_client.lane import UNANSWERED_BY, Lane, Outcome
 from rm_grpc_client.routing import Routing, Strategy
 
 Addresses: TypeAlias = "str | Sequence[str] | Callable[[], Sequence[str]]"
@@ -157,19 +157,21 @@ class Fleet:
         asked.running[future] = address
         return address
 
-    async def wait_for_servers(self, since: float) -> None:
+    async def wait_for_servers(self, since: float, deadline: float | None = None) -> None:
         """Waits until servers are told that were not known.
 
         Raises:
-            UnavailableError: none was for `reconnect` seconds.
+            UnavailableError: none was for `reconnect` seconds, or until the deadline.
             ItemCancelledError: the fleet is closed.
         """
-        left = self._reconnect - (time.monotonic() - since)
+        until = since + self._reconnect
+        left = (until if deadline is None else min(until, deadline)) - time.monotonic()
         self._changed.clear()
         try:
             await asyncio.wait_for(self._changed.wait(), max(0.0, left))
         except asyncio.TimeoutError:
-            raise errors.UnavailableError(f"no server was told for {self._reconnect:g} s") from None
+            told = f"the function that tells the servers named none for {time.monotonic() - since:.1f} s"
+            raise errors.UnavailableError(told) from None
         if self._is_closed:
             raise errors.ItemCancelledError("the environment was closed")
 
@@ -200,7 +202,6 @@ class _Asked:
         self.running: dict[asyncio.Future[Outcome], str] = {}
         self._fleet = fleet
         self._failed_since: float | None = None
-        self._last: errors.RewardError | None = None
 
     async def outcome(self) -> Outcome:
         """See `Fleet.score`."""
@@ -211,7 +212,7 @@ class _Asked:
             while True:
                 if not self.running and self._fleet.send(self, without=avoid) is None:
                     if not avoid:
-                        await self._fleet.wait_for_servers(started)
+                        await self._fleet.wait_for_servers(started, self.deadline)
                         continue
                     avoid.clear()  # every server has failed it; they are tried again, for as long as it is worth it
                     await asyncio.sleep(_PAUSE_SECONDS)
@@ -237,7 +238,7 @@ class _Asked:
         lost = future.exception()
         outcome: Outcome = lost if isinstance(lost, errors.RewardError) else future.result()
         is_failure = isinstance(outcome, _MOVES_ON)
-        is_mute = isinstance(outcome, errors.DeadlineExceededError) and outcome.reason == NO_ANSWER
+        is_mute = isinstance(outcome, errors.DeadlineExceededError) and UNANSWERED_BY in outcome.metadata
         if is_failure or is_mute or not isinstance(outcome, errors.InternalError):
             self._fleet.judged(address, failed=is_failure or is_mute)
         if not is_failure:

@@ -22,8 +22,8 @@ _WATCH_PAUSE = 1.0
 """Seconds between attempts to watch a server's health."""
 _DEADLINE_GRACE = 1.0
 """Seconds past an item's deadline in which the server's own answer is still awaited."""
-NO_ANSWER = "NO_ANSWER"
-"""Reason of a deadline that passed without a word of the server, which is then no server to ask first."""
+UNANSWERED_BY = "unanswered_by"
+"""In the metadata of a deadline that passed without a word of the server: the server, which is then none to ask first."""
 
 
 class _Job:
@@ -147,9 +147,9 @@ class Lane:
 
     def _expire(self, job: _Job) -> None:
         if not job.future.done():
-            late = errors.DeadlineExceededError(f"the item's time ran out without an answer of {self.client.address}")
-            late.reason = NO_ANSWER
-            job.future.set_result(late)
+            address = self.client.address
+            told = f"the item's time ran out without an answer of {address}"
+            job.future.set_result(errors.DeadlineExceededError(told, metadata={UNANSWERED_BY: address}))
             self._withdraw(job)
 
     def _withdraw(self, job: _Job) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts to connect."""
+_FAILED_WRITE = "Internal error from Core"
+"""What grpc ends a call with, as INTERNAL, when a message meets a connection that has just died."""
 _LINGER_SECONDS = 1.0
 """For a connection to end by itself, once all results are given."""
 
@@ -134,7 +136,7 @@ class ScoreStream:
             self._last_error = "the stream ended before every item was answered"
         except grpc.aio.AioRpcError as error:
             lost = typed(error)
-            if not isinstance(lost, errors.UnavailableError):
+            if not isinstance(lost, errors.UnavailableError) and error.details() != _FAILED_WRITE:
                 raise lost from error
             self._last_error = lost
         finally:

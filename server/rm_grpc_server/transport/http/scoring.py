@@ -103,7 +103,9 @@ class HttpScoring:
 
 
 def _named(error: errors.RewardError, name: str) -> errors.RewardError:
-    """The error with its field as the caller knows it."""
+    """The error with its field as the caller knows it; what is no fault of the item names none."""
+    if not error.field and not isinstance(error, errors.InvalidRequestError):
+        return error
     if name == "messages" and error.field.startswith(_MESSAGES):
         return error.at(name + error.field.removeprefix(_MESSAGES))
     if error.field.startswith(_IDS):
