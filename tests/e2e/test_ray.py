@@ -51,6 +51,11 @@ async def use(deployment):
         told["after a server died"] = len([await one for one in pending])
         await asyncio.to_thread(until, lambda: ray.get(deployment._actors[0].pid.remote(), timeout=30) != pids[0])
         told["same addresses"] = deployment.addresses() == before
+        ray.kill(deployment._actors[1], no_restart=False)  # an actor: Ray starts it again, with a server of its own
+        pending = [environment.submit(CHAT) for _ in range(50)]
+        told["after an actor died"] = len([await one for one in pending])
+        await asyncio.to_thread(until, lambda: len(deployment.addresses()) == 2 and set(deployment.addresses()) != set(before))
+        before = deployment.addresses()
         cluster.remove_node(second, allow_graceful=False)  # a node with its actor and server: they come back on another
         pending = [environment.submit(CHAT) for _ in range(50)]
         told["after a node died"] = len([await one for one in pending])
@@ -96,7 +101,7 @@ def test_a_cluster_holds_servers_brings_them_back_and_gets_its_gpus_back(tmp_pat
     assert "cluster has no 3 nodes" in told["refused"]
     assert len(told["scores"]) == 1
     assert told["scores"] == told["scores again"]
-    assert told["after a server died"] == told["after a node died"] == 50
+    assert told["after a server died"] == told["after an actor died"] == told["after a node died"] == 50
     assert told["same addresses"]
     assert told["groups left"] == []
 
