@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from rm_grpc.errors import ItemCancelledError
 
 _T = TypeVar("_T")
+_S = TypeVar("_S")
+_END = object()
 
 
 class BackgroundLoop:
@@ -75,6 +77,27 @@ class BackgroundLoop:
                 ended.wait(timeout=5)
             raise
 
+    def stream(
+        self, make: Callable[[Iterable[_S] | AsyncIterable[_S]], AsyncGenerator[_T, None]], items: Iterable[_S]
+    ) -> Generator[_T, None, None]:
+        """What an asynchronous generator makes of items. These may block: a thread of their own consumes them."""
+        feeder = None if isinstance(items, (list, tuple)) else ThreadPoolExecutor(1, "rm-grpc-feeder")
+        made = make(items if feeder is None else _in_thread(items, feeder))
+        try:
+            while (one := self.run(_next(made))) is not _END:
+                yield one  # type: ignore[misc]  # mypy cannot see that it is not the end mark
+        finally:
+            self._abandon(made)
+            if feeder is not None:
+                feeder.shutdown(wait=False, cancel_futures=True)
+
+    def _abandon(self, made: AsyncGenerator[_T, None]) -> None:
+        if self.is_current:
+            # The garbage collector may run on any thread; the loop's own must not wait for itself.
+            self._closing = asyncio.get_running_loop().create_task(_close(made))
+        elif not self.is_closed:
+            self.run(_close(made))
+
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
         """Ends what runs, then does `last`, then ends the loop and its thread."""
         if self.is_current:
@@ -95,3 +118,19 @@ class BackgroundLoop:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _next(made: AsyncGenerator[_T, None]) -> object:
+    return await anext(made, _END)
+
+
+async def _close(made: AsyncGenerator[_T, None]) -> None:
+    await made.aclose()
+
+
+async def _in_thread(items: Iterable[_S], thread: ThreadPoolExecutor) -> AsyncIterator[_S]:
+    """An iterable that may block, consumed one item at a time in a thread."""
+    loop = asyncio.get_running_loop()
+    iterator = iter(items)
+    while (item := await loop.run_in_executor(thread, next, iterator, _END)) is not _END:
+        yield item  # type: ignore[misc]  # mypy cannot see that it is not the end mark

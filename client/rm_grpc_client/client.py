@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from types import TracebackType
-from typing import Literal, TypeVar, overload
+from typing import Literal, overload
 
 import grpc
 
@@ -14,8 +13,6 @@ from rm_grpc.types import ModelInfo, Result, Score, ScoreOptions, TokenizeResult
 from rm_grpc_client.aio import AsyncRewardClient
 from rm_grpc_client.background import BackgroundLoop
 from rm_grpc_client.inputs import Scorable
-
-_T = TypeVar("_T")
 
 
 class RewardClient:
@@ -85,23 +82,10 @@ class RewardClient:
 
     def score_stream(self, conversations: Iterable[Scorable], *, timeout: float | None = None) -> Iterator[Result]:
         """See `AsyncRewardClient.score_stream`. The iterable may block: it is consumed in a thread of its own."""
-        feeder = None if isinstance(conversations, (list, tuple)) else ThreadPoolExecutor(1, "rm-grpc-feeder")
-        source = conversations if feeder is None else _in_thread(conversations, feeder)
-        batches = self._client.score_batches(source, timeout=timeout)
-        try:
-            while (batch := self._background.run(_next(batches))) is not None:
+        batches = self._background.stream(lambda source: self._client.score_batches(source, timeout=timeout), conversations)
+        with closing(batches):
+            for batch in batches:
                 yield from batch
-        finally:
-            self._abandon(batches)
-            if feeder is not None:
-                feeder.shutdown(wait=False, cancel_futures=True)
-
-    def _abandon(self, batches: AsyncGenerator[list[Result], None]) -> None:
-        if self._background.is_current:
-            # The garbage collector may run on any thread; the loop's own must not wait for itself.
-            self._closing = asyncio.get_running_loop().create_task(batches.aclose())
-        elif not self._background.is_closed:
-            self._background.run(_close(batches))
 
     def list_models(self) -> list[ModelInfo]:
         """See `AsyncRewardClient.list_models`."""
@@ -114,19 +98,3 @@ class RewardClient:
     def tokenize(self, conversations: Sequence[Scorable]) -> list[TokenizeResult]:
         """See `AsyncRewardClient.tokenize`."""
         return self._background.run(self._client.tokenize(conversations))
-
-
-async def _next(batches: AsyncIterator[list[Result]]) -> list[Result] | None:
-    return await anext(batches, None)
-
-
-async def _close(batches: AsyncGenerator[list[Result], None]) -> None:
-    await batches.aclose()
-
-
-async def _in_thread(items: Iterable[_T], thread: ThreadPoolExecutor) -> AsyncIterator[_T]:
-    """An iterable that may block, consumed one item at a time in a thread."""
-    loop, end = asyncio.get_running_loop(), object()
-    iterator = iter(items)
-    while (item := await loop.run_in_executor(thread, next, iterator, end)) is not end:
-        yield item  # type: ignore[misc]  # mypy cannot see that it is not the end mark

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Generator, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Generator,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
@@ -206,7 +216,7 @@ class RewardEnvironment:
             for task in done:
                 yield task.result()
 
-    async def stream(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> AsyncIterator[Reward]:
+    async def stream(self, conversations: Iterable[Scorable] | AsyncIterable[Scorable]) -> AsyncGenerator[Reward, None]:
         """Each conversation's reward as it is ready, while the iterable is still being consumed.
 
         Raises:

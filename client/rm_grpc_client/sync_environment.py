@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, as_completed
+from concurrent.futures import Future
+from contextlib import closing
 from types import TracebackType
 
 from rm_grpc.types import ModelInfo
@@ -57,16 +58,10 @@ class SyncRewardEnvironment:
         return self._background.run(self._environment.rewards(list(conversations)))
 
     def stream(self, conversations: Iterable[Scorable]) -> Iterator[Reward]:
-        """Each reward as it is ready; the iterable is consumed by the caller's thread, all of it before the first is given."""
-        futures: list[Future[Reward]] = []
-        try:
-            for conversation in conversations:
-                futures.append(self.submit(conversation))  # noqa: PERF401 - those before one that raises are taken back
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+        """See `RewardEnvironment.stream`. The iterable may block: it is consumed in a thread of its own."""
+        rewards = self._background.stream(self._environment.stream, conversations)
+        with closing(rewards):
+            yield from rewards
 
     def metrics(self, *, reset: bool = False) -> dict[str, float]:
         """See `RewardEnvironment.metrics`."""

@@ -27,7 +27,8 @@ def _after_fork() -> None:
     _environments.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def environment(given: Mapping[str, Any]) -> SyncRewardEnvironment:
