@@ -20,7 +20,7 @@ demo-rl: setup  ## a small reinforcement-learning run to its end, with TRL; draw
 	@$(BIN)/python examples/rl_demo/train.py
 
 test: setup  ## every test, with coverage
-	@echo "== running the tests (about 25 minutes on 2 cores)"
+	@echo "== running the tests (about 30 minutes on 2 cores)"
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report
