@@ -20,7 +20,7 @@ class _Family:
     Attributes:
         opening: what begins a turn, with its role as the group `role`.
         ends: marks that end one.
-        starts: what may stand before the first turn.
+        starts: marks of which one may stand before the first turn.
         roles: roles by the names that the family has for them.
         leads_with_system: whether text before the first turn is the system message.
     """
@@ -28,7 +28,7 @@ class _Family:
     name: str
     opening: re.Pattern[str]
     ends: tuple[str, ...]
-    starts: re.Pattern[str]
+    starts: tuple[str, ...]
     roles: dict[str, str]
     leads_with_system: bool = False
 
@@ -39,28 +39,28 @@ _FAMILIES = (
         "ChatML",
         re.compile(r"<\|im_start\|>(?P<role>\w+)(?:\n|<\|im_sep\|>)"),
         ("<|im_end|>", "<|endoftext|>"),
-        re.compile(r"\s*(?:<s>|<\|endoftext\|>)?\s*"),
+        ("<s>", "<|endoftext|>"),
         _OWN,
     ),
     _Family(
         "Llama 3",
         re.compile(r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>\n\n"),
         ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
-        re.compile(r"\s*(?:<\|begin_of_text\|>)?\s*"),
+        ("<|begin_of_text|>",),
         {**_OWN, "ipython": "tool"},
     ),
     _Family(
         "Gemma",
         re.compile(r"<start_of_turn>(?P<role>\w+)\n"),
         ("<end_of_turn>", "<eos>"),
-        re.compile(r"\s*(?:<bos>)?\s*"),
+        ("<bos>",),
         {"user": "user", "model": "assistant", "system": "system"},
     ),
     _Family(
         "DeepSeek",
         re.compile(r"<｜(?P<role>User|Assistant)｜>"),
         ("<｜end▁of▁sentence｜>",),
-        re.compile(r"\s*(?:<｜begin▁of▁sentence｜>)?\s*"),
+        ("<｜begin▁of▁sentence｜>",),
         {"User": "user", "Assistant": "assistant"},
         leads_with_system=True,
     ),
@@ -68,14 +68,14 @@ _FAMILIES = (
         "GLM, Phi and Zephyr",
         re.compile(r"<\|(?P<role>system|user|assistant|observation)\|>\n?"),
         ("<|end|>", "</s>", "<|endoftext|>"),
-        re.compile(r"\s*(?:\[gMASK\]<sop>|<s>)?\s*"),
+        ("[gMASK]<sop>", "<s>"),
         {**_OWN, "observation": "tool"},
     ),
     _Family(
         "Mistral",
         re.compile(r"\[(?P<role>SYSTEM_PROMPT|INST|/INST)\] ?"),
         ("</s>", "[/SYSTEM_PROMPT]"),
-        re.compile(r"\s*(?:<s>)?\s*"),
+        ("<s>",),
         {"SYSTEM_PROMPT": "system", "INST": "user", "/INST": "assistant"},
     ),
 )
@@ -159,9 +159,10 @@ def _prompt(text: str) -> tuple[tuple[Message, ...], str]:
 
 
 def _leading(family: _Family, before: str) -> list[Message]:
-    start = family.starts.match(before)
-    before = before[start.end() :] if start is not None else before
-    if not before.strip():
+    before = before.lstrip()
+    start = next((start for start in family.starts if before.startswith(start)), "")
+    before = before.removeprefix(start).lstrip()
+    if not before:
         return []
     if not family.leads_with_system:
         raise InvalidRequestError(

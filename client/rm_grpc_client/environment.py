@@ -28,7 +28,7 @@ from rm_grpc_client.fleet import Addresses, Fleet
 from rm_grpc_client.inputs import Scorable, item_of
 from rm_grpc_client.lane import Outcome
 from rm_grpc_client.metrics import Metrics
-from rm_grpc_client.routing import Strategy
+from rm_grpc_client.routing import STRATEGIES, Strategy
 from rm_grpc_client.shaping import Shaper, Shaping
 from rm_grpc_client.stream import each
 
@@ -77,6 +77,25 @@ class Pending:
         self._task.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A conversation as the caller gave it.
+
+    Attributes:
+        item: what is to be scored, or why it cannot be.
+        id: the caller's, or empty.
+        started: when it was given, on the monotonic clock.
+        deadline: on the same clock, or None.
+        prompt: what those of one prompt have in common; None for what is alone, or where nobody asks.
+    """
+
+    item: Item | RewardError
+    id: str
+    started: float
+    deadline: float | None = None
+    prompt: Hashable = None
+
+
 class RewardEnvironment:
     """Turns conversations into rewards while generation goes on.
 
@@ -113,7 +132,7 @@ class RewardEnvironment:
     ) -> None:
         for name, given, choices in (
             ("failures", failures, ("raise", "none")),
-            ("routing", routing, ("least_loaded", "group")),
+            ("routing", routing, STRATEGIES),
         ):
             if given not in choices:
                 raise ValueError(f"{name}: must be one of {', '.join(choices)}, not {given!r}")
@@ -167,22 +186,14 @@ class RewardEnvironment:
 
         Each reward is there as soon as its score is, or, where the shaping needs all of a prompt, once all scores are.
         """
-        indices, given = [], []
-        for conversation in conversations:
-            indices.append(self._submitted)
-            given.append(conversation)
-            self._submitted += 1
-        outcomes = [asyncio.ensure_future(self._outcome(one)) for one in given]
+        read = [self._read(conversation) for conversation in conversations]
+        first = self._submitted
+        self._submitted += len(read)
         if not self.shaping.needs_groups:
-            alone = [
-                asyncio.ensure_future(self._alone(index, one, outcome))
-                for index, one, outcome in zip(indices, given, outcomes, strict=True)
-            ]
-            for one, outcome in zip(alone, outcomes, strict=True):
-                _cancel_with([one], [outcome])
-            return [Pending(one) for one in alone]
-        together = asyncio.ensure_future(self._together(indices, given, outcomes))
-        members = [asyncio.ensure_future(self._member(together, at)) for at in range(len(given))]
+            return [Pending(asyncio.ensure_future(self._alone(first + at, one))) for at, one in enumerate(read)]
+        outcomes = [asyncio.ensure_future(self._outcome(one)) for one in read]
+        together = asyncio.ensure_future(self._together(first, read, outcomes))
+        members = [asyncio.ensure_future(self._member(together, at)) for at in range(len(read))]
         _cancel_with(members, [together, *outcomes])
         return [Pending(one) for one in members]
 
@@ -194,10 +205,10 @@ class RewardEnvironment:
         Raises:
             RewardError: the whole call failed, or an item did and `failures` is "raise".
         """
-        given = list(conversations)
-        outcomes = [asyncio.ensure_future(self._outcome(one)) for one in given]
+        read = [self._read(conversation) for conversation in conversations]
+        outcomes = [asyncio.ensure_future(self._outcome(one)) for one in read]
         try:
-            return await self._together(range(len(given)), given, outcomes)
+            return await self._together(0, read, outcomes)
         finally:
             for outcome in outcomes:
                 outcome.cancel()
@@ -232,7 +243,7 @@ class RewardEnvironment:
             index = 0
             async for one in each(conversations):
                 await room.acquire()
-                task = asyncio.create_task(self._alone(index, one, self._outcome(one)))
+                task = asyncio.create_task(self._alone(index, self._read(one)))
                 running.add(task)
                 task.add_done_callback(ready.put_nowait)
                 index += 1
@@ -277,48 +288,51 @@ class RewardEnvironment:
         if self.shaping.needs_groups:
             raise ValueError(f"centring and scaling by prompt need all rewards of a prompt; use {instead}")
 
-    async def _outcome(self, scorable: Scorable) -> Outcome:
-        """A conversation's outcome, counted."""
+    def _read(self, scorable: Scorable) -> _Read:
+        """What the caller gave, read once; one odd item costs the others nothing."""
         started = time.monotonic()
+        name = scorable.id if isinstance(scorable, Item) else ""
         try:
             item = item_of(scorable, default_id="")
             timeout = self._timeout if item.timeout is None else float(item.timeout)
-            group = _prompt(item) if self._routing == "group" else None
+            prompt = _prompt(item) if self._routing == "group" or self.shaping.needs_groups else None
         except RewardError as error:
-            self._metrics.failed(error)
-            return error
-        except Exception as error:  # noqa: BLE001 - one odd item must not cost the others their rewards
-            odd = InvalidRequestError(f"cannot be read: {error!r}")
-            self._metrics.failed(odd)
-            return odd
-        outcome = await self._connected().score(item, group, None if timeout is None else started + timeout)
+            return _Read(error, name, started)
+        except Exception as error:  # noqa: BLE001 - whatever the caller gave
+            return _Read(InvalidRequestError(f"cannot be read: {error!r}"), name, started)
+        return _Read(item, name, started, None if timeout is None else started + timeout, prompt)
+
+    async def _outcome(self, read: _Read) -> Outcome:
+        """A conversation's outcome, counted."""
+        if isinstance(read.item, RewardError):
+            self._metrics.failed(read.item)
+            return read.item
+        group = read.prompt if self._routing == "group" else None
+        outcome = await self._connected().score(read.item, group, read.deadline)
         if isinstance(outcome, RewardError):
             self._metrics.failed(outcome)
         else:
-            self._metrics.scored(outcome, _response_length(item), time.monotonic() - started)
+            self._metrics.scored(outcome, _response_length(read.item), time.monotonic() - read.started)
         return outcome
 
-    async def _alone(self, index: int, scorable: Scorable, outcome: Awaitable[Outcome]) -> Reward:
-        return self._rewarded([index], [scorable], [await outcome])[0]
+    async def _alone(self, index: int, read: _Read) -> Reward:
+        return self._rewarded(index, [read], [await self._outcome(read)])[0]
 
-    async def _together(
-        self, indices: Sequence[int], given: Sequence[Scorable], outcomes: Sequence[Awaitable[Outcome]]
-    ) -> list[Reward]:
-        return self._rewarded(indices, given, [await outcome for outcome in outcomes])
+    async def _together(self, first: int, read: Sequence[_Read], outcomes: Sequence[Awaitable[Outcome]]) -> list[Reward]:
+        return self._rewarded(first, read, [await outcome for outcome in outcomes])
 
     @staticmethod
     async def _member(together: asyncio.Future[list[Reward]], at: int) -> Reward:
         return (await asyncio.shield(together))[at]
 
-    def _rewarded(self, indices: Sequence[int], given: Sequence[Scorable], outcomes: Sequence[Outcome]) -> list[Reward]:
-        """The rewards of outcomes that are there together."""
+    def _rewarded(self, first: int, read: Sequence[_Read], outcomes: Sequence[Outcome]) -> list[Reward]:
+        """The rewards of outcomes that are there together, numbered from `first`."""
         if self.failures == "raise":
             for outcome in outcomes:
                 if isinstance(outcome, RewardError):
                     raise outcome
         scores = [None if isinstance(outcome, RewardError) else outcome for outcome in outcomes]
-        prompts = [_prompt_of(one) for one in given] if self.shaping.needs_groups else [None] * len(given)
-        values = self._shaper.shaped([None if score is None else score.score for score in scores], prompts)
+        values = self._shaper.shaped([None if score is None else score.score for score in scores], [one.prompt for one in read])
         self._metrics.rewarded(values)
         return [
             Reward(
@@ -326,10 +340,10 @@ class RewardEnvironment:
                 value,
                 score,
                 outcome if isinstance(outcome, RewardError) else None,
-                one.id if isinstance(one, Item) else "",
+                one.id,
                 score.attributes if score is not None else {},
             )
-            for index, one, value, score, outcome in zip(indices, given, values, scores, outcomes, strict=True)
+            for index, (one, value, score, outcome) in enumerate(zip(read, values, scores, outcomes, strict=True), first)
         ]
 
 
@@ -343,13 +357,6 @@ def _cancel_with(tasks: Sequence[asyncio.Task[Reward]], work: Sequence[asyncio.F
 
     for task in tasks:
         task.add_done_callback(ended)
-
-
-def _prompt_of(scorable: Scorable) -> Hashable:
-    try:
-        return _prompt(item_of(scorable, default_id=""))
-    except Exception:  # noqa: BLE001 - its reward says why
-        return None
 
 
 def _prompt(item: Item) -> Hashable:

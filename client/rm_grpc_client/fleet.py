@@ -53,7 +53,7 @@ class Fleet:
             raise errors.InvalidRequestError("at least one server is needed", field="addresses")
         self._connect = connect
         self._reconnect = reconnect
-        self._hedge_after = hedge_after
+        self.hedge_after = hedge_after
         self._is_choice = self._tell is not None or len(given) > 1
         self._routing = Routing(given, strategy)
         self._lanes: dict[str, Lane] = {}
@@ -185,11 +185,6 @@ class Fleet:
     def patience_left(self, since: float) -> bool:
         """Whether an item that failed first at `since` is worth another attempt; with one server all were made already."""
         return self._is_choice and time.monotonic() - since < self._reconnect
-
-    @property
-    def hedge_after(self) -> float | None:
-        """See the constructor."""
-        return self._hedge_after
 
 
 class _Asked:

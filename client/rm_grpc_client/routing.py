@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 """Seconds for which a server that failed is not asked, doubled with each failure."""
@@ -13,6 +13,7 @@ _SLACK_ITEMS = 16
 """How many items more than the least loaded one a group's own server may have before the group's next ones go elsewhere."""
 
 Strategy = Literal["least_loaded", "group"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
 @dataclass(slots=True)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 from rm_grpc.errors import InvalidRequestError
 from rm_grpc.types import ControlTokens, ForeignMarkers, ScoreOptions
 from rm_grpc_client.environment import RewardEnvironment
-from rm_grpc_client.routing import Strategy
+from rm_grpc_client.routing import STRATEGIES, Strategy
 
 ENV_PREFIX = "RM_GRPC_CLIENT_"
-_E = TypeVar("_E", bound=Enum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +88,10 @@ def _checked(key: str, value: Any) -> Any:
         if not 0 <= seconds < float("inf"):
             raise InvalidRequestError(f"must be seconds, as a number that is not negative, not {value!r}", field=key)
         return seconds
-    choices = {
+    choices: Sequence[str] | None = {
         "control_tokens": [one.value for one in ControlTokens],
         "foreign_markers": [one.value for one in ForeignMarkers],
-        "routing": ["least_loaded", "group"],
+        "routing": STRATEGIES,
     }.get(key)
     if choices is not None and value not in choices:
         raise InvalidRequestError(f"must be one of {', '.join(choices)}, not {value!r}", field=key)

@@ -39,19 +39,11 @@ class SyncRewardEnvironment:
 
     def submit(self, conversation: Scorable) -> Future[Reward]:
         """Begins to score one conversation; see `RewardEnvironment.submit`."""
-
-        async def scored() -> Reward:
-            return await self._environment.submit(conversation)
-
-        return self._background.submit(scored())
+        return self._background.submit(self._scored(conversation))
 
     def reward(self, conversation: Scorable) -> Reward:
         """The reward of one conversation; raises as `RewardEnvironment.rewards`."""
-
-        async def scored() -> Reward:
-            return await self._environment.submit(conversation)
-
-        return self._background.run(scored())
+        return self._background.run(self._scored(conversation))
 
     def rewards(self, conversations: Iterable[Scorable]) -> list[Reward]:
         """See `RewardEnvironment.rewards`."""
@@ -74,3 +66,6 @@ class SyncRewardEnvironment:
     def get_model(self) -> ModelInfo:
         """See `RewardEnvironment.get_model`."""
         return self._background.run(self._environment.get_model())
+
+    async def _scored(self, conversation: Scorable) -> Reward:
+        return await self._environment.submit(conversation)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from services.http import address_of, alone, caller, exchange, url_of, wait_until
+from services.http import alone, caller, exchange, url_of, wait_until
 from services.models import LocalModel
 from services.server import ServerThread
 
@@ -445,7 +445,7 @@ def _spots(value: Any, where: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     ],
 )
 def test_what_is_no_http_leaves_the_server_alive(server: ServerThread, raw: bytes) -> None:
-    host, _, port = address_of(server).rpartition(":")
+    host, _, port = server.http_address.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(raw)
         connection.shutdown(socket.SHUT_WR)

@@ -18,7 +18,7 @@ import httpx
 import openai
 import pytest
 from services.faults import FaultyModel, Slowness
-from services.http import address_of, alone, caller, exchange, leave, post, raw_post, url_of, wait_until
+from services.http import alone, caller, exchange, leave, post, raw_post, url_of, wait_until
 from services.models import FailingScorer, HeldScorer, LocalModel, with_scorer
 from services.server import ServerProcess, ServerThread
 
@@ -347,7 +347,7 @@ def test_a_caller_that_leaves_between_lines_takes_its_items_back(logit: LocalMod
 def test_a_caller_that_leaves_in_the_middle_of_its_body_leaves_nothing(logit: LocalModel) -> None:
     """Twice as many bytes as there is room for, and then there is room again."""
     with ServerThread([logit], http="127.0.0.1:0", queue_bytes=20_000) as server:
-        host, _, port = address_of(server).rpartition(":")
+        host, _, port = server.http_address.rpartition(":")
         for _ in range(8):
             with socket.create_connection((host, int(port))) as connection:
                 connection.sendall(b"POST /classify HTTP/1.1\r\nhost: x\r\ncontent-length: 9000\r\n\r\n" + b"x" * 5000)
@@ -397,7 +397,7 @@ def test_results_of_lines_come_as_they_finish(logit: LocalModel) -> None:
 
 def test_an_address_that_is_taken_is_an_error_of_the_start(logit: LocalModel) -> None:
     with ServerThread([logit], http="127.0.0.1:0") as server:
-        taken = address_of(server)
+        taken = server.http_address
         other = ServerThread([logit], http=taken)
         try:
             with pytest.raises(StartupError, match=f"http: {taken} cannot be taken"):
@@ -423,9 +423,9 @@ def test_an_address_that_is_none_is_an_error_of_the_start(logit: LocalModel, add
 
 def test_http_is_served_where_it_is_asked_for_only(logit: LocalModel) -> None:
     with ServerThread([logit]) as server:
-        assert address_of(server) == ""
+        assert server.http_address == ""
     with ServerThread([logit], http="[::1]:0") as server:
-        assert address_of(server).startswith("[::1]:")
+        assert server.http_address.startswith("[::1]:")
         assert post(server, "/classify", {"messages": CHAT}).status_code == 200
 
 

@@ -19,15 +19,9 @@ RECORDED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "recorded_h
 """Requests and responses of the servers whose faces we have, as their documents, tests and users recorded them."""
 
 
-def address_of(server: ServerThread) -> str:
-    """Host and port of HTTP."""
-    assert server._server is not None
-    return server._server.http_address
-
-
 def url_of(server: ServerThread) -> str:
     """Where HTTP is served."""
-    return f"http://{address_of(server)}"
+    return f"http://{server.http_address}"
 
 
 def caller(server: ServerThread, **options: Any) -> httpx.Client:
@@ -66,7 +60,7 @@ def exchange(prompt: str, response: str) -> list[dict[str, Any]]:
 
 def leave(server: ServerThread, path: str, body: bytes, *, until: Callable[[], object]) -> None:
     """Sends a request, and closes the connection without waiting for the answer once `until` is true."""
-    host, _, port = address_of(server).rpartition(":")
+    host, _, port = server.http_address.rpartition(":")
     with socket.create_connection((host, int(port))) as connection:
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)

@@ -8,7 +8,6 @@ environment `reward_model`: that name reserves GPUs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from rm_grpc.errors import InvalidRequestError
@@ -32,13 +31,6 @@ def register(name: str = "rm_grpc") -> None:
     ACTOR_ENVIRONMENT_REGISTRY[actor] = PY_EXECUTABLES.SYSTEM
 
 
-def __getattr__(name: str) -> Any:
-    if name == "RewardModelActor":
-        return _actor()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
 def _actor() -> Any:
     import ray
 
@@ -118,3 +110,6 @@ def _columns(found: Sequence[Reward]) -> dict[str, list[float]]:
     if not found or not found[0].components:
         raise ValueError("components: the model gives no numbers beside the score; leave components out")
     return {name: [one.components[name] for one in found] for name in found[0].components}
+
+
+__getattr__ = shared.lazily(__name__, RewardModelActor=_actor)

@@ -52,5 +52,4 @@ def register(name: str = "rm_grpc", *, weight: float = 1.0, **settings: Any) -> 
 
 
 def _item(prediction: str, label: Any, query: Any) -> Any:
-    metadata = {} if label is None else {"label": label}
-    return shared.item(query or "", prediction, metadata=metadata, rendered=True)
+    return shared.item(query or "", prediction, metadata=shared.known(label=label), rendered=True)

@@ -31,7 +31,7 @@ def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> di
 
 
 def _item(query: str, prompt: str, label: Any) -> Item:
-    metadata = {} if label is None else {"label": label}
+    metadata = shared.known(label=label)
     if query.startswith(prompt):
         return shared.item(prompt, query[len(prompt) :], metadata=metadata, rendered=True)
     return Item("", conversation_of(query), metadata=metadata)  # a long prompt was cut at its start

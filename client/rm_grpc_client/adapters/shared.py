@@ -94,6 +94,30 @@ def value(found: Reward) -> float:
     return number
 
 
+def numbers(found: Reward) -> dict[str, float]:
+    """The score by that name, and each number that the model gives beside it by its own; raises as `scored`."""
+    return {**found.components, "score": value(found)}
+
+
+def known(**given: Any) -> dict[str, Any]:
+    """Metadata, without what the trainer does not know."""
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def lazily(module: str, **makers: Callable[[], Any]) -> Callable[[str], Any]:
+    """A module's `__getattr__`, for classes whose base is a trainer's: each is made when it is asked for first."""
+    made: dict[str, Any] = {}
+
+    def get(name: str) -> Any:
+        if name not in makers:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        if name not in made:
+            made[name] = makers[name]()
+        return made[name]
+
+    return get
+
+
 def item(prompt: Any, response: Any, *, metadata: Mapping[str, Any] | None = None, rendered: bool = False) -> Item:
     """An item of a prompt and a response.
 

@@ -6,7 +6,6 @@ SkyRL has no way to leave a sample out, so that a failure raises.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from rm_grpc_client.adapters import shared
@@ -23,13 +22,6 @@ def register(name: str = "rm_grpc", **settings: Any) -> None:
     skyrl_gym.register(id=name, entry_point=f"{__name__}:RewardModelEnv", kwargs={"settings": settings})
 
 
-def __getattr__(name: str) -> Any:
-    if name == "RewardModelEnv":
-        return _environment_class()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
 def _environment_class() -> type:
     """The class `RewardModelEnv`: SkyRL's base class is imported when it is asked for."""
     from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
@@ -52,8 +44,7 @@ def _environment_class() -> type:
 
         def step(self, action: str) -> BaseTextEnvStepOutput:
             """The reward of the answer; raises where it cannot be scored."""
-            metadata = {} if self._truth is None else {"ground_truth": self._truth}
-            item = shared.item(self._prompt, action, metadata=metadata)
+            item = shared.item(self._prompt, action, metadata=shared.known(ground_truth=self._truth))
             found = shared.scored(shared.environment(self._settings).reward(item))
             self._components = dict(found.components)
             return BaseTextEnvStepOutput(
@@ -65,3 +56,6 @@ def _environment_class() -> type:
             return dict(self._components)
 
     return RewardModelEnv
+
+
+__getattr__ = shared.lazily(__name__, RewardModelEnv=_environment_class)

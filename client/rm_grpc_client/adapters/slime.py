@@ -35,5 +35,5 @@ async def _rewards(args: Any, samples: list[Any]) -> list[Any]:
 
 
 def _item(sample: Any) -> Item:
-    metadata = dict(sample.metadata or {}) | ({} if sample.label is None else {"label": sample.label})
+    metadata = {**(sample.metadata or {}), **shared.known(label=sample.label)}
     return shared.item(sample.prompt, sample.response, metadata=metadata, rendered=True)

@@ -40,7 +40,7 @@ async def _scored(task: Any, trace: Any, settings: Mapping[str, Any]) -> Mapping
     del task
     conversation = Conversation(tuple(_message(one) for one in trace.messages))
     found = await shared.reward(Item("", conversation), settings)
-    return {**found.components, "score": shared.value(found)} if found.components else {"rm_grpc": shared.value(found)}
+    return shared.numbers(found) if found.components else {"rm_grpc": shared.value(found)}
 
 
 def _message(message: Any) -> Message:

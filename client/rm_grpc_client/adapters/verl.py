@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from rm_grpc.errors import InvalidRequestError
@@ -42,18 +41,10 @@ async def compute_score(
     if prompt is None:
         told = f"extra_info has no {prompt_key}; name the column with prompt_key, or use the RewardManager of this module"
         raise InvalidRequestError(told, field="prompt_key")
-    metadata = _metadata(ground_truth, data_source)
-    found = await shared.reward(shared.item(prompt, solution_str, metadata=metadata), settings)
-    return {**found.components, "score": shared.value(found)}
+    metadata = shared.known(ground_truth=ground_truth, data_source=data_source)
+    return shared.numbers(await shared.reward(shared.item(prompt, solution_str, metadata=metadata), settings))
 
 
-def __getattr__(name: str) -> Any:
-    if name == "RewardManager":
-        return _reward_manager()
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-@cache
 def _reward_manager() -> type:
     """The class `RewardManager`, for `reward.reward_manager`: verl's base class is imported when it is asked for."""
     from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
@@ -77,15 +68,12 @@ def _reward_manager() -> type:
             decode = self._tokenizer.decode
             response = await asyncio.get_running_loop().run_in_executor(None, lambda: decode(valid, skip_special_tokens=True))
             truth = (one.non_tensor_batch.get("reward_model") or {}).get("ground_truth")
-            metadata = _metadata(truth, one.non_tensor_batch.get("data_source"))
+            metadata = shared.known(ground_truth=truth, data_source=one.non_tensor_batch.get("data_source"))
             item = shared.item(one.non_tensor_batch["raw_prompt"], response, metadata=metadata)
-            found = await shared.reward(item, self._settings)
-            score = shared.value(found)
-            return {"reward_score": score, "reward_extra_info": {**found.components, "score": score}}
+            found = shared.numbers(await shared.reward(item, self._settings))
+            return {"reward_score": found["score"], "reward_extra_info": found}
 
     return RewardManager
 
 
-def _metadata(ground_truth: Any, data_source: Any) -> dict[str, Any]:
-    known = {"ground_truth": ground_truth, "data_source": data_source}
-    return {key: given for key, given in known.items() if given is not None}
+__getattr__ = shared.lazily(__name__, RewardManager=_reward_manager)

@@ -62,7 +62,8 @@ class Deployment:
 
         asked = [actor.address.remote() for actor in self._actors]
         answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_ASK_SECONDS)
-        return [address for one in asked if one in set(answered) and (address := _told(ray, one))]
+        there = set(answered)
+        return [address for one in asked if one in there and (address := _told(ray, one))]
 
     def close(self) -> None:
         """Lets the servers finish what they have accepted, ends them, and gives everything back to the cluster."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from rm_grpc_server.errors import StartupError
 from rm_grpc_server.transport.http.app import build_app
 from rm_grpc_server.transport.http.scoring import HttpScoring
 
-_LOG = logging.getLogger(__name__)
 _FLUSH_SECONDS = 1
 """For the last answers to leave, once nothing is in work."""
 

@@ -36,7 +36,12 @@ def items_of(prompts: Prompts, info: ModelInfo, field: str) -> list[Item]:
 
 def names_of(prompts: Prompts, field: str) -> list[str]:
     """What the caller calls each of them."""
-    return [f"{field}[{at}]" for at in range(len(prompts))] if is_batch(prompts) else [field]
+    return places(field, len(prompts)) if is_batch(prompts) else [field]
+
+
+def places(field: str, count: int) -> list[str]:
+    """What the caller calls each element of a list."""
+    return [f"{field}[{at}]" for at in range(count)]
 
 
 def _tokens(ids: list[int], info: ModelInfo) -> Item:

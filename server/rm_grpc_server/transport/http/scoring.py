@@ -31,16 +31,14 @@ class Call:
     Attributes:
         engine: of the model that was asked for.
         items: what is to be scored, or why it cannot be.
-        names: what the caller calls each item: the field of its body.
         options: how.
-        bytes: of the request, for the engine's bound.
+        names: what the caller calls each item, the field of its body; for answers that fail as a whole.
     """
 
     engine: Engine
     items: Sequence[Item | errors.RewardError]
-    names: Sequence[str]
     options: ScoreOptions
-    bytes: int
+    names: Sequence[str] = ()
 
 
 class HttpScoring:
@@ -73,12 +71,12 @@ class HttpScoring:
                 numbers has no place for the error of one.
             ClientDisconnect: nobody waits for the answer any more.
         """
-        with self._submitted(call) as futures:
+        with self._submitted(call, await request.body()) as futures:
             return await while_connected(request, _all_or_first_error(futures, call.names))
 
-    async def results(self, call: Call) -> AsyncGenerator[Result, None]:
+    async def results(self, request: Request, call: Call) -> AsyncGenerator[Result, None]:
         """Each item's outcome as it is ready. Closing the iterator takes the rest back."""
-        with self._submitted(call) as futures:
+        with self._submitted(call, await request.body()) as futures:
             by_future = {future: at for at, future in enumerate(futures)}
             waiting = set(futures)
             while waiting:
@@ -88,7 +86,7 @@ class HttpScoring:
                     yield Result(item.id if isinstance(item, Item) else "", at, _as_sent(futures[at].result()))
 
     @contextmanager
-    def _submitted(self, call: Call) -> Iterator[list[asyncio.Future[Score | errors.RewardError]]]:
+    def _submitted(self, call: Call, body: bytes) -> Iterator[list[asyncio.Future[Score | errors.RewardError]]]:
         if len(call.items) > self.limits.window_items:
             raise errors.InvalidRequestError(
                 f"{len(call.items)} conversations in one request, and at most {self.limits.window_items} are taken"
@@ -96,7 +94,7 @@ class HttpScoring:
         if self._drain.begun:
             raise self._drain.refusal()
         items = [item for item in call.items if isinstance(item, Item)]
-        share = math.ceil(call.bytes / max(1, len(items)))
+        share = math.ceil(len(body) / max(1, len(items)))
         with self._drain.call(), submitted(call.engine, items, call.options, sizes=[share] * len(items)) as entries:
             accepted = iter(entries)
             yield [next(accepted).future if isinstance(item, Item) else _over(item) for item in call.items]

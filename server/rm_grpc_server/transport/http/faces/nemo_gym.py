@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from rm_grpc import errors
 from rm_grpc.types import Conversation, Item, Message
 from rm_grpc_server.transport.http.face import Asked, Tongue, asked, conversation_of, face, refuse
+from rm_grpc_server.transport.http.inputs import places
 from rm_grpc_server.transport.http.scoring import Call, HttpScoring
 
 
@@ -51,7 +52,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
         engine = scoring.engine(given.model)
         prompt = _prompt(body.responses_create_params)
         item = Item("", Conversation((*prompt, _response(body.response, "response"))), metadata=body.model_extra or {})
-        [score] = await scoring.scores(request, Call(engine, [item], ["response"], given.options, len(await request.body())))
+        [score] = await scoring.scores(request, Call(engine, [item], given.options, ["response"]))
         components = dict(score.attributes)
         told = {"reward_components": components} if components else {}
         return {**body.model_dump(), **components, **told, "reward": score.score, "model_digest": score.model_digest}
@@ -70,9 +71,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
             Item("", Conversation((*prompt, _response(one, f"response_objs[{at}]"))), metadata=metadata)
             for at, one in enumerate(body.response_objs)
         ]
-        call = Call(
-            engine, items, [f"response_objs[{at}]" for at in range(len(items))], given.options, len(await request.body())
-        )
+        call = Call(engine, items, given.options, places("response_objs", len(items)))
         scores = await scoring.scores(request, call) if items else []
         return {"rewards": [score.score for score in scores], "comparison_results": None, "metrics": None}
 

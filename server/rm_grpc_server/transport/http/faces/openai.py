@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -86,7 +86,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
         engine = scoring.engine(body.model or given.model)
         tools = json.dumps(body.tools) if body.tools else ""
         item = Item("", conversation_of(body.messages, tools=tools), metadata=body.metadata or {})
-        [score] = await scoring.scores(request, Call(engine, [item], ["messages"], given.options, len(await request.body())))
+        [score] = await scoring.scores(request, Call(engine, [item], given.options, ["messages"]))
         return _completion(score, engine.info.name)
 
     @router.get("/v1/models")
@@ -132,7 +132,6 @@ def _named_numbers(score: Score) -> Mapping[str, float]:
 
 
 def _model(info: ModelInfo) -> dict[str, Any]:
-    permission: Sequence[Any] = []
     return {
         "id": info.name,
         "object": "model",
@@ -141,7 +140,7 @@ def _model(info: ModelInfo) -> dict[str, Any]:
         "root": info.source,
         "parent": None,
         "max_model_len": info.limits.max_length or None,
-        "permission": permission,
+        "permission": [],
         "scorer_kind": info.scorer_kind,
         "model_digest": info.model_digest,
     }

@@ -16,6 +16,7 @@ from rm_grpc import rendered
 from rm_grpc.types import Item, Score
 from rm_grpc_server.transport.http.face import Asked, Body, asked, face, refuse
 from rm_grpc_server.transport.http.faces.own import TONGUE
+from rm_grpc_server.transport.http.inputs import places
 from rm_grpc_server.transport.http.scoring import Call, HttpScoring
 
 
@@ -50,7 +51,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
             Item("", rendered.conversation_of(text) if unrender else text, metadata={} if label is None else {"label": label})
             for text, label in zip(body.query, labels, strict=True)
         ]
-        call = Call(engine, items, [f"query[{at}]" for at in range(len(items))], given.options, len(await request.body()))
+        call = Call(engine, items, given.options, places("query", len(items)))
         scores = await scoring.scores(request, call) if items else []
         rewards = [score.score for score in scores]
         return {"rewards": rewards, "scores": rewards, "extra_logs": _logs(scores)}

@@ -46,9 +46,8 @@ def routes(scoring: HttpScoring) -> APIRouter:
         items = [_item(line) for _, line in lines]
         if not items:
             raise errors.EmptyBatchError("the body holds no line; each line is one conversation to score")
-        names = [f"line {number}" for number, _ in lines]
-        call = Call(scoring.engine(given.model), items, names, replace(given.options, activation=activation), len(body))
-        results = scoring.results(call)
+        call = Call(scoring.engine(given.model), items, replace(given.options, activation=activation))
+        results = scoring.results(request, call)
         try:  # what is wrong with the whole request is told by the status
             first = await while_connected(request, anext(results))
         except BaseException:

@@ -111,9 +111,8 @@ async def _scored(
     engine = scoring.engine(given.model if model in ("", "default") else model)
     items = items_of(prompts, engine.info, field)
     options = replace(given.options, special_tokens=SpecialTokens.ADD)
-    return await scoring.scores(
-        request, Call(engine, items, names_of(prompts, field), options, len(await request.body()))
-    ), engine.info
+    scores = await scoring.scores(request, Call(engine, items, options, names_of(prompts, field)))
+    return scores, engine.info
 
 
 def _embedding(score: Score, info: ModelInfo, encoding: Literal["float", "base64"]) -> list[float] | str:

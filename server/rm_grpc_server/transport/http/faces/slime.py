@@ -44,7 +44,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
         engine = scoring.engine(given.model)
         metadata = {} if body.label is None else {"label": body.label}
         item = Item("", _conversation(body, unrender), metadata=metadata)
-        [score] = await scoring.scores(request, Call(engine, [item], ["response"], given.options, len(await request.body())))
+        [score] = await scoring.scores(request, Call(engine, [item], given.options, ["response"]))
         return score.score if answer == "number" else {**score.attributes, "score": score.score}
 
     return router

@@ -17,6 +17,7 @@ from pydantic import Field
 from rm_grpc import errors
 from rm_grpc.types import Item, SpecialTokens
 from rm_grpc_server.transport.http.face import Asked, Body, Tongue, answer_in, asked, exchange, face, refuse
+from rm_grpc_server.transport.http.inputs import places
 from rm_grpc_server.transport.http.numbers import activation, head_outputs
 from rm_grpc_server.transport.http.scoring import Call, HttpScoring
 from rm_grpc_server.transport.http.statuses import status_of
@@ -75,12 +76,12 @@ def routes(scoring: HttpScoring) -> APIRouter:
         """The score of a text, or of each of several, as a list of labels with their numbers, the largest first."""
         is_batch = isinstance(body.inputs, list) and bool(body.inputs) and isinstance(body.inputs[0], list)
         rows: Sequence[Any] = body.inputs if is_batch else [body.inputs]
-        names = [f"inputs[{at}]" for at in range(len(rows))] if is_batch else ["inputs"]
+        names = places("inputs", len(rows)) if is_batch else ["inputs"]
         items = [_item(row, name) for row, name in zip(rows, names, strict=True)]
         engine = scoring.engine(given.model)
         applied = activation(not body.raw_scores, "raw_scores", engine.info)
         options = replace(given.options, activation=applied, special_tokens=SpecialTokens.ADD)
-        scores = await scoring.scores(request, Call(engine, items, names, options, len(await request.body())))
+        scores = await scoring.scores(request, Call(engine, items, options, names))
         answers = [
             [
                 {"score": value, "label": label}
@@ -120,8 +121,7 @@ async def reranked(scoring: HttpScoring, request: Request, body: RerankRequest, 
     engine = scoring.engine(given.model)
     options = replace(given.options, activation=activation(not body.raw_scores, "raw_scores", engine.info))
     items = [Item("", exchange(body.query, text)) for text in body.texts]
-    names = [f"texts[{at}]" for at in range(len(items))]
-    scores = await scoring.scores(request, Call(engine, items, names, options, len(await request.body())))
+    scores = await scoring.scores(request, Call(engine, items, options, places("texts", len(items))))
     ranked = sorted(range(len(scores)), key=lambda at: (-scores[at].score, -at))  # as TEI has equals
     return [{"index": at, **({"text": body.texts[at]} if body.return_text else {}), "score": scores[at].score} for at in ranked]
 

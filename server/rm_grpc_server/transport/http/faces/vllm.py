@@ -18,7 +18,7 @@ from rm_grpc import errors
 from rm_grpc.types import Activation, Item, ModelInfo, Score, SpecialTokens
 from rm_grpc_server.transport.http.face import Asked, Body, Tongue, asked, conversation_of, exchange, face, refuse
 from rm_grpc_server.transport.http.faces import sglang, tei
-from rm_grpc_server.transport.http.inputs import Prompts, items_of, names_of
+from rm_grpc_server.transport.http.inputs import Prompts, items_of, names_of, places
 from rm_grpc_server.transport.http.numbers import activation, head_outputs, token_count
 from rm_grpc_server.transport.http.scoring import Call, HttpScoring
 
@@ -141,7 +141,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
         engine = scoring.engine(body.model or given.model)
         applied = activation(body.wants_activation, "use_activation", engine.info)
         options = replace(given.options, activation=applied, special_tokens=special)
-        scores = await scoring.scores(request, Call(engine, items, names, options, len(await request.body())))
+        scores = await scoring.scores(request, Call(engine, items, options, names))
         return _Scored(scores, engine.info, applied)
 
     async def prompts(request: Request, given: Asked, body: PromptsRequest) -> _Scored:
@@ -162,7 +162,7 @@ def routes(scoring: HttpScoring) -> APIRouter:
 
     async def pairs(request: Request, given: Asked, body: _Common, left: Sequence[str], right: Sequence[str]) -> _Scored:
         items = [Item("", exchange(prompt, response)) for prompt, response in zip(left, right, strict=True)]
-        return await scored(request, given, body, items, [f"documents[{at}]" for at in range(len(items))])
+        return await scored(request, given, body, items, places("documents", len(items)))
 
     @router.post("/classify")
     async def classify(request: Request, body: ClassifyBody, given: Annotated[Asked, Depends(asked)]) -> Any:
