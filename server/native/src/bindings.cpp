@@ -1,0 +1,131 @@
+// The core for Python: strings in, arrays out, the GIL released in between.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+
+#include "encoder.h"
+#include "normalize.h"
+#include "prefixes.h"
+#include "recipe.h"
+#include "unicode_tables.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using rm_grpc::TokenId;
+using IdArray = nb::ndarray<nb::numpy, std::int32_t, nb::ndim<1>>;
+using LongArray = nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>>;
+using GivenToken = std::tuple<std::string, TokenId, bool, bool, bool>;  // as the fields of AddedToken
+using GivenIds = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// An array that owns what it shows.
+LongArray array_of(std::vector<std::int64_t> values) {
+    auto* const kept = new std::vector<std::int64_t>(std::move(values));
+    const nb::capsule owner(kept, [](void* held) noexcept { delete static_cast<std::vector<std::int64_t>*>(held); });
+    return LongArray(kept->data(), {kept->size()}, owner);
+}
+
+// The UTF-8 of strings that stay alive as long as `texts` does. A lone surrogate raises UnicodeEncodeError.
+std::vector<std::string_view> views_of(const nb::list& texts) {
+    std::vector<std::string_view> views;
+    views.reserve(nb::len(texts));
+    for (const auto text : texts) {
+        if (!PyUnicode_Check(text.ptr())) throw nb::type_error("texts must be a list of str");
+        Py_ssize_t size = 0;
+        const char* const utf8 = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+        if (utf8 == nullptr) throw nb::python_error();
+        views.emplace_back(utf8, static_cast<std::size_t>(size));
+    }
+    return views;
+}
+
+nb::tuple encode(const rm_grpc::Encoder& encoder, const nb::list& texts, bool plain,
+                 const std::optional<std::string>& instructions) {
+    const rm_grpc::EncodeOptions options{
+        .plain = plain, .instructions = instructions ? &rm_grpc::instructions(*instructions) : nullptr};
+    // The list may be changed by other threads once the GIL is released.
+    const auto kept = nb::steal<nb::list>(PyList_GetSlice(texts.ptr(), 0, PyList_GET_SIZE(texts.ptr())));
+    const auto views = views_of(kept);
+    rm_grpc::Ids ids;
+    std::vector<std::int64_t> offsets{0};
+    {
+        const nb::gil_scoped_release released;
+        encoder.encode(views, options, ids, offsets);
+    }
+    const auto count = ids.size();
+    auto* const data = ids.release();
+    const nb::capsule ids_owner(data, [](void* held) noexcept { std::free(held); });
+    return nb::make_tuple(IdArray(data, {count}, ids_owner), array_of(std::move(offsets)));
+}
+
+// Bytes of the text that each id stands for; 0 for one that is no token.
+LongArray lengths_of(const rm_grpc::Encoder& encoder) {
+    std::vector<std::int64_t> lengths(encoder.vocabulary().size());
+    for (std::size_t id = 0; id < lengths.size(); ++id)
+        lengths[id] = static_cast<std::int64_t>(encoder.vocabulary().length(static_cast<TokenId>(id)));
+    return array_of(std::move(lengths));
+}
+
+nb::tuple order_by_ids(const std::vector<GivenIds>& conversations) {
+    std::vector<std::span<const std::int32_t>> spans;
+    spans.reserve(conversations.size());
+    for (const auto& ids : conversations) spans.emplace_back(ids.data(), ids.size());
+    rm_grpc::Ordered found;
+    {
+        const nb::gil_scoped_release released;
+        found = rm_grpc::order_by_ids(spans);
+    }
+    return nb::make_tuple(array_of(std::move(found.order)), array_of(std::move(found.shared)));
+}
+
+rm_grpc::Recipe recipe_of(const std::string& words, bool nfc, bool ignore_merges, bool prepend_space,
+                          std::vector<std::pair<std::string, TokenId>> vocabulary,
+                          std::vector<std::pair<std::string, std::string>> merges,
+                          const std::vector<GivenToken>& added) {
+    rm_grpc::Recipe recipe{.words = rm_grpc::words_named(words),
+                           .nfc = nfc,
+                           .ignore_merges = ignore_merges,
+                           .prepend_space = prepend_space,
+                           .vocabulary = std::move(vocabulary),
+                           .merges = std::move(merges),
+                           .added = {}};
+    for (const auto& [text, id, normalized, left, right] : added) recipe.added.push_back({text, id, normalized, left, right});
+    return recipe;
+}
+
+}  // namespace
+
+NB_MODULE(_core, module) {
+    nb::class_<rm_grpc::Encoder>(module, "Encoder")
+        .def(
+            "__init__",
+            [](rm_grpc::Encoder* self, const std::string& words, bool nfc, bool ignore_merges, bool prepend_space,
+               std::vector<std::pair<std::string, TokenId>> vocabulary,
+               std::vector<std::pair<std::string, std::string>> merges,
+               const std::vector<GivenToken>& added) {
+                const auto recipe = recipe_of(words, nfc, ignore_merges, prepend_space, std::move(vocabulary),
+                                              std::move(merges), added);
+                const nb::gil_scoped_release released;
+                new (self) rm_grpc::Encoder(recipe);
+            },
+            nb::kw_only(), "words"_a, "nfc"_a, "ignore_merges"_a, "prepend_space"_a, "vocabulary"_a, "merges"_a, "added"_a)
+        .def("encode", &encode, "texts"_a, nb::kw_only(), "plain"_a = false, "instructions"_a = nb::none())
+        .def("lengths", &lengths_of);
+    module.def("is_nfc", [](std::string_view text) { return rm_grpc::is_nfc(text); }, "text"_a);
+    module.def("order_by_ids", &order_by_ids, "conversations"_a);
+    module.def("instructions", [] {
+        std::vector<std::string> names;
+        for (const auto& one : rm_grpc::instructions()) names.emplace_back(one.name);
+        return names;
+    });
+    module.attr("unicode_tables") = std::string(rm_grpc::unicode::kTablesVersion);
+}

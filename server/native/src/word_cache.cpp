@@ -1,0 +1,100 @@
+#include "word_cache.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace rm_grpc {
+
+WordCache::WordCache(const Vocabulary& vocabulary, const std::vector<std::pair<std::string, TokenId>>& stubborn)
+    : merger_(vocabulary), stubborn_(stubborn), lines_(std::size_t{1} << kLineBits), long_(std::size_t{1} << kLongBits) {}
+
+// Keys first, so that the lines they lead to are on their way from memory while the next are made.
+std::int32_t* WordCache::append(std::span<const Word> words, const Byte* readable, std::int32_t* out) {
+    Key keys[kBatch];
+    std::uint32_t places[kBatch];
+    for (std::size_t at = 0; at < words.size(); ++at) {
+        if (words[at].length >= kShort) continue;
+        keys[at] = key_of(words[at].begin, words[at].length, readable);
+        places[at] = static_cast<std::uint32_t>(line_of(keys[at]));
+        __builtin_prefetch(&lines_[places[at]], 1);
+    }
+    for (std::size_t at = 0; at < words.size(); ++at) {
+        if (words[at].length >= kShort) {
+            out = append_long(words[at], out);
+            continue;
+        }
+        auto& line = lines_[places[at]];
+        if (line.slots[0].key == keys[at])
+            out = copy(line.slots[0], out);
+        else if (line.slots[1].key == keys[at])
+            out = copy(line.slots[1], out);
+        else
+            out = append_new(keys[at], line, words[at], out);
+    }
+    return out;
+}
+
+WordCache::Key WordCache::key_of(const Byte* word, std::size_t length, const Byte* readable) {
+    Key key;
+    if (readable - word >= 16)
+        std::memcpy(&key, word, sizeof key);
+    else
+        std::memcpy(&key, word, length);
+    const auto bits = 8 * length;
+    key.low &= bits >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
+    key.high &= bits <= 64 ? 0 : (std::uint64_t{1} << (bits - 64)) - 1;
+    key.high |= std::uint64_t{length} << 56;
+    return key;
+}
+
+std::int32_t* WordCache::copy(const Short& slot, std::int32_t* out) {
+    std::memcpy(out, slot.ids, sizeof slot.ids);
+    out[3] &= 0xFFFFFF;
+    return out + (slot.ids[3] >> 24);
+}
+
+std::int32_t* WordCache::append_new(const Key& key, Line& line, const Word& word, std::int32_t* out) {
+    auto* const end = append_long(word, out);
+    const auto count = end - out;
+    if (count > 4) return end;
+    line.slots[1] = line.slots[0];
+    auto& slot = line.slots[0] = {.key = key, .ids = {}};
+    std::copy(out, end, slot.ids);
+    slot.ids[3] |= static_cast<std::uint32_t>(count) << 24;
+    return end;
+}
+
+std::int32_t* WordCache::append_long(const Word& word, std::int32_t* out) {
+    if (word.length > kLong) return merge(word, out);
+    const auto hash = hash_of({reinterpret_cast<const char*>(word.begin), word.length});
+    auto& slot = long_[hash >> (64 - kLongBits)];
+    if (slot.hash == hash && slot.length == word.length && std::memcmp(&texts_[slot.text], word.begin, word.length) == 0)
+        return std::copy_n(&ids_[slot.ids], slot.count, out);
+    auto* const end = merge(word, out);
+    if (word.length < kShort && end - out <= 4) return end;  // has a short slot
+    if (texts_.size() + word.length > kMostText) {
+        std::fill(long_.begin(), long_.end(), Long{});
+        texts_.clear();
+        ids_.clear();
+    }
+    slot = {hash, static_cast<std::uint32_t>(texts_.size()), static_cast<std::uint32_t>(ids_.size()),
+            static_cast<std::uint16_t>(word.length), static_cast<std::uint16_t>(end - out)};
+    texts_.insert(texts_.end(), word.begin, word.begin + word.length);
+    ids_.insert(ids_.end(), out, end);
+    return end;
+}
+
+std::int32_t* WordCache::merge(const Word& word, std::int32_t* out) {
+    const std::string_view text(reinterpret_cast<const char*>(word.begin), word.length);
+    if (!stubborn_.empty()) {
+        const auto at = std::lower_bound(stubborn_.begin(), stubborn_.end(), text,
+                                         [](const auto& one, std::string_view other) { return one.first < other; });
+        if (at != stubborn_.end() && at->first == text) {
+            *out = static_cast<std::int32_t>(at->second);
+            return out + 1;
+        }
+    }
+    return merger_.merge(text, out);
+}
+
+}  // namespace rm_grpc
