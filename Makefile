@@ -10,8 +10,11 @@ PROTOS := $(wildcard protos/rm_grpc/v1/*.proto)
 SOURCES := rm_grpc client server cli tests examples benchmarks
 GPU_PYTHON ?= python3
 READY := $(VENV)/.ready
+NATIVE := $(VENV)/.native
+NATIVE_SOURCES := $(shell find server/native/src server/native/rm_grpc_native -type f -not -name '*.pyc') \
+  server/native/CMakeLists.txt server/native/pyproject.toml
 
-.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-gpu test-gpu
+.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-text bench-gpu test-gpu
 
 demo: setup  ## score conversations with the embedded models, live
 	@$(BIN)/rm-grpc demo
@@ -59,7 +62,7 @@ build/googleapis: $(READY)
 	@mkdir -p $@/google/rpc
 	@cp $$($(BIN)/python -c "import google.rpc; print(list(google.rpc.__path__)[0])")/status.proto $@/google/rpc/
 
-setup: $(READY)
+setup: $(READY) $(NATIVE)
 
 $(READY): pyproject.toml constraints.txt requirements-trainers.txt
 	@echo "== setting up $(VENV) (torch, transformers and the rest; 2 to 5 minutes the first time)"
@@ -68,6 +71,12 @@ $(READY): pyproject.toml constraints.txt requirements-trainers.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-trainers.txt
 	@touch $@
 	@echo "== $(VENV) is ready"
+
+# The native text encoder, which needs a C++20 compiler; the server works without it.
+$(NATIVE): $(READY) $(NATIVE_SOURCES)
+	@echo "== building rm-grpc-native"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./server/native
+	@touch $@
 
 $(GEN)/.ready: constraints-gen.txt
 	@echo "== setting up $(GEN) (the stub generator)"
@@ -82,12 +91,44 @@ bench: setup  ## speed on this machine, as ratios to what runs in the same minut
 bench-peers: setup  ## the same against other servers, each installed in a virtual environment of its own
 	$(BIN)/python -m benchmarks peers $(ARGS)
 
+bench-text: setup  ## text to token ids, beside other tokenizer libraries in virtual environments of their own
+	$(BIN)/python -m benchmarks text $(ARGS)
+
 # These two run with the interpreter of a GPU machine, which has torch and transformers: GPU_PYTHON=python3.
 bench-gpu:  ## tokens/s, TFLOP/s, idle fraction and prefix ratio on a GPU
 	$(GPU_PYTHON) -m benchmarks gpu
 
 test-gpu:  ## exactness and streams on a GPU
 	PYTHONPATH=.:client:server:cli $(GPU_PYTHON) -m pytest -m gpu tests/gpu $(ARGS)
+
+# Of these two the first needs cmake and a C++20 compiler, the second clang with its fuzzer runtime; no Python.
+NATIVE_CORE := cmake -S server/native -DRM_GRPC_BINDINGS=OFF
+# A build folder keeps the generator that it was made with.
+NATIVE_GENERATOR = $(if $(wildcard $(1)/CMakeCache.txt),,$(if $(shell command -v ninja),-G Ninja))
+
+test-native-core:  ## the tests of the encoder's C++ core, under sanitizers
+	@$(NATIVE_CORE) -B build/native-asan $(call NATIVE_GENERATOR,build/native-asan) -DRM_GRPC_TESTS=ON \
+	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" \
+	  -DCMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS" > /dev/null
+	@cmake --build build/native-asan --parallel
+	@ctest --test-dir build/native-asan --output-on-failure --parallel 2
+
+FUZZ_CXX ?= clang++
+FUZZ_SECONDS ?= 60
+
+fuzz:  ## fuzz the encoder's C++ core, FUZZ_SECONDS for each fuzzer; the corpora stay in build/fuzz
+	@mkdir -p build/native-fuzz
+	@echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }' > build/native-fuzz/probe.cpp
+	@$(FUZZ_CXX) -fsanitize=fuzzer,address,undefined build/native-fuzz/probe.cpp -o build/native-fuzz/probe 2> /dev/null || { \
+	  echo "fuzzing needs clang and its fuzzer runtime: on Debian, apt-get install clang libclang-rt-dev"; \
+	  echo "(another compiler: make fuzz FUZZ_CXX=clang++-18)"; exit 1; }
+	@$(NATIVE_CORE) -B build/native-fuzz $(call NATIVE_GENERATOR,build/native-fuzz) -DRM_GRPC_FUZZ=ON \
+	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) > /dev/null
+	@cmake --build build/native-fuzz --parallel
+	@for fuzzer in fuzz_text fuzz_recipe; do \
+	  mkdir -p build/fuzz/$$fuzzer && echo "== $$fuzzer for $(FUZZ_SECONDS) s" && \
+	  build/native-fuzz/tests/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=600 -len_control=10 -timeout=20 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/$$fuzzer 2>&1 | grep -vE "^#.*(NEW|REDUCE|pulse|RELOAD)|NEW_FUNC"; done
 
 train-embedded: setup  ## train the two embedded models anew (about 40 minutes on 2 cores)
 	$(BIN)/python examples/arithmetic_models/train.py --out server/rm_grpc_server/defaults

@@ -18,7 +18,7 @@ from rm_grpc_server.engine.messages import Done, Failed, Message, Started, Work
 from rm_grpc_server.engine.pipeline import Pipeline
 from rm_grpc_server.engine.pool import Vigilance
 from rm_grpc_server.models.backbone import Backbone, PlacedBatch
-from rm_grpc_server.models.packed import IdArray
+from rm_grpc_server.models.prefixes import IdArray
 from rm_grpc_server.models.readout import HeadReadout
 from rm_grpc_server.scoring.kinds.sequence_classification import WeightedSum
 from rm_grpc_server.scoring.packed_scorer import PackedScorer

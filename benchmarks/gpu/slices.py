@@ -13,7 +13,8 @@ from benchmarks.gpu.clock import matmul_rate
 from benchmarks.gpu.scorer import piped
 from benchmarks.gpu.shapes import Shape
 from benchmarks.gpu.work import batches, full_tokens, groups, rollouts, unique_tokens
-from rm_grpc_server.models.packed import IdArray, pack
+from rm_grpc_server.models.packed import pack
+from rm_grpc_server.models.prefixes import IdArray
 from rm_grpc_server.scoring.packed_scorer import PackedScorer
 from rm_grpc_server.scoring.packing import Packing
 from rm_grpc_server.scoring.protocols import BatchScorer

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.lengths import GROUP, GROUP_PROMPT_TOKENS, PROMPT_TOKENS, group_answer, rollout_answers
-from rm_grpc_server.models.packed import IdArray
+from rm_grpc_server.models.prefixes import IdArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,11 @@ class TextSettings(Settings):
     user_suffix: str = Field("", description="text appended to the last user message")
     response_prefix: str = Field("", description="text put before the final assistant message")
     require_response: bool = Field(True, description="refuse conversations that do not end with an assistant message")
+    encoder: Literal["auto", "native", "huggingface"] = Field(
+        "auto",
+        description="what makes ids of text: native is rm-grpc-native, auto is native where it is installed and knows the "
+        "tokenizer exactly, and else huggingface; the ids are the same",
+    )
     max_length: int | None = Field(None, gt=0, description="most tokens that the model reads; by default what its config says")
     overlong: Literal["error", "drop_oldest_turns"] = Field(
         "error",

@@ -16,7 +16,8 @@ from heapq import heapify, heappop, heappush, nsmallest
 from typing import Generic, Protocol, TypeVar
 
 from rm_grpc.errors import OverloadedError
-from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, FixedShape, IdArray, common_prefix, sort_key
+from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, FixedShape
+from rm_grpc_server.models.prefixes import IdArray, common_prefix, sort_key
 
 SIBLING_TOKENS = 32
 """Fewest tokens in common that make two items of one stream belong together."""

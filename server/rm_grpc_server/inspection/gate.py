@@ -6,8 +6,8 @@ from rm_grpc.errors import RewardError
 from rm_grpc.types import Conversation, Message
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.inspection.evidence import Evidence
+from rm_grpc_server.text.encoders import HuggingFaceEncoder
 from rm_grpc_server.text.template import ChatTemplate
-from rm_grpc_server.text.tokenizer import HuggingFaceEncoder
 
 _ANY_DATE = "26 Jul 2024"
 

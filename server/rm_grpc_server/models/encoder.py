@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from rm_grpc_server.models.packed import IdArray
+from rm_grpc_server.models.prefixes import IdArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-IdArray = npt.NDArray[np.int32]
+from rm_grpc_server.models.prefixes import IdArray, order_by_ids
+
 MIN_SHARED_TOKENS = 16
 """Fewest tokens that sharing must save to be worth a segment of its own: each costs one more attention call a layer."""
 
@@ -115,18 +116,6 @@ def path_to(segments: Sequence[Segment], at: int) -> list[Segment]:
     return path[::-1]
 
 
-def sort_key(ids: IdArray) -> bytes:
-    """Bytes that order conversations as their token ids do, so that those which begin alike stand together."""
-    return ids.astype(">u4").tobytes()
-
-
-def common_prefix(left: IdArray, right: IdArray) -> int:
-    """How many leading ids are equal."""
-    length = min(len(left), len(right))
-    different = np.flatnonzero(left[:length] != right[:length])
-    return int(different[0]) if len(different) else length
-
-
 def pack(
     conversations: Sequence[IdArray],
     reads: Sequence[Sequence[int]],
@@ -184,15 +173,25 @@ class _Trie:
             for member in members:
                 self._last_of[member] = self._append(member, root, depth, len(self._ids[member]), 1)
             return
-        same: dict[bytes, list[int]] = {}
-        for member in members:
-            same.setdefault(sort_key(self._ids[member]), []).append(member)
-        self._add_sorted([same[key] for key in sorted(same)], depth, root)
+        classes: list[list[int]] = []
+        shared: list[int] = []
+        order, common = order_by_ids([self._ids[member] for member in members])
+        for at, length in zip(order.tolist(), common.tolist(), strict=True):
+            member = members[at]
+            if classes and length == len(self._ids[member]) == len(self._ids[classes[-1][0]]):
+                classes[-1].append(member)
+                continue
+            classes.append([member])
+            shared.append(length)
+        self._add_sorted(classes, shared, depth, root)
 
-    def _add_sorted(self, classes: list[list[int]], depth: int, root: int) -> None:
-        """Adds different conversations in the order of their ids; equal ones are one class."""
+    def _add_sorted(self, classes: list[list[int]], shared: list[int], depth: int, root: int) -> None:
+        """Adds different conversations in the order of their ids; equal ones are one class.
+
+        Args:
+            shared: how many leading ids each class has in common with the one before it.
+        """
         ids = [self._ids[members[0]] for members in classes]
-        shared = [0] + [common_prefix(left, right) for left, right in itertools.pairwise(ids)]
         pending = [(0, len(classes), depth, root)]
         while pending:
             low, high, depth, parent = pending.pop()

@@ -12,16 +12,8 @@ import numpy as np
 import torch
 
 from rm_grpc_server.models.attention import Keys
-from rm_grpc_server.models.packed import (
-    MIN_STORED_TOKENS,
-    IdArray,
-    PackedBatch,
-    Segment,
-    StoredPrefix,
-    common_prefix,
-    path_to,
-    sort_key,
-)
+from rm_grpc_server.models.packed import MIN_STORED_TOKENS, PackedBatch, Segment, StoredPrefix, path_to
+from rm_grpc_server.models.prefixes import IdArray, common_prefix, sort_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from rm_grpc_server.errors import ConfigError, ModelLoadError
 from rm_grpc_server.models.backbone import Backbone
-from rm_grpc_server.models.packed import IdArray
+from rm_grpc_server.models.prefixes import IdArray
 
 
 class Readout(Protocol):

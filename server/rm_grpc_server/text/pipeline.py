@@ -29,10 +29,11 @@ from rm_grpc.types import (
 from rm_grpc_server.config import TextSettings
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.text import checks
+from rm_grpc_server.text.encoders import Encoder, open_encoder
 from rm_grpc_server.text.encoding import Encoded, Encoding, Parts, Reading, TokenArray
 from rm_grpc_server.text.markers import CHAT_MARKERS, MarkerScan
 from rm_grpc_server.text.template import ChatTemplate
-from rm_grpc_server.text.tokenizer import Encoder, HuggingFaceEncoder, TokenizerFiles
+from rm_grpc_server.text.tokenizer import TokenizerFiles
 
 # Stand around a control token that is content while it is rendered: private use, where no tokenizer puts anything. A template
 # may split the text between them; then they stand alone, and are dropped.
@@ -112,7 +113,7 @@ class TextPipeline:
         self.files = files
         self.settings = settings
         self.reading = reading
-        self.encoder = encoder or HuggingFaceEncoder(files.serialized)
+        self.encoder = encoder or open_encoder(files.serialized, settings.encoder)
         max_length = settings.max_length or model_max_length or files.model_max_length
         self.vocabulary_size = vocabulary_size
         if settings.bos in ("single", "double") and files.bos_id is None:
@@ -241,9 +242,10 @@ class TextPipeline:
 
     def _marks_by_span(self, ids: TokenArray, pieces: Sequence[str], mark: str) -> list[int] | None:
         """The same by the characters of each token, in one pass; None where these do not tell."""
-        whole, spans = self.files.spans(mark.join(pieces))
+        whole, starts, ends = self.encoder.encode_spans(mark.join(pieces))
         if not np.array_equal(whole, ids):
             return None
+        spans = list(zip(starts.tolist(), ends.tolist(), strict=True))
         by_end = {end: at for at, (start, end) in enumerate(spans) if end > start}
         places, end = [], 0
         for piece in pieces[:-1]:

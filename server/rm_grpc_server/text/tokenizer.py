@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer: its files, its special tokens, and text to ids with Hugging Face `tokenizers`.
+"""A checkpoint's tokenizer: its files and its special tokens.
 
 `tokenizer.json` is loaded as it is, because a tokenizer class may rebuild another pipeline from it.
 """
@@ -7,66 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import tokenizers
 from tokenizers import AddedToken, Tokenizer
 
 from rm_grpc_server.errors import ConfigError, ModelLoadError
+from rm_grpc_server.text.encoders import bare_tokenizer
 from rm_grpc_server.text.encoding import TokenArray
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-
-
-class Encoder(Protocol):
-    """Text to token ids, exactly as the tokenizer of the checkpoint gives them. Safe from several threads."""
-
-    name: str
-    """What makes the ids, with its version."""
-
-    def encode(self, texts: Sequence[str]) -> list[TokenArray]:
-        """The ids of each text, control tokens recognised, nothing added."""
-
-    def encode_plain(self, text: str) -> TokenArray:
-        """The ids of a text in which no added token is recognised: it is characters like any other."""
-
-
-class HuggingFaceEncoder:
-    """Encodes with the `tokenizers` library.
-
-    A `Tokenizer` keeps truncation and padding as shared state, so that one thread's call would change another's: they are
-    switched off once and never touched. `encode_batch_fast` releases the GIL, `encode` does not.
-    """
-
-    def __init__(self, serialized: str) -> None:
-        self.name = f"huggingface tokenizers {tokenizers.__version__}"
-        self._tokenizer = _bare(serialized)
-        self._serialized = serialized
-
-    @cached_property
-    def _plain(self) -> Tokenizer:
-        """Built when it is first asked for: most models never are. Two threads may both build it, which does no harm."""
-        return _bare(json.dumps(json.loads(self._serialized) | {"added_tokens": [], "post_processor": None}))
-
-    def encode(self, texts: Sequence[str]) -> list[TokenArray]:
-        """See `Encoder.encode`."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-
-    def encode_plain(self, text: str) -> TokenArray:
-        """See `Encoder.encode_plain`."""
-        return np.array(self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids, dtype=np.int32)
-
-
-def _bare(serialized: str) -> Tokenizer:
-    tokenizer = Tokenizer.from_str(serialized)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 class TokenizerFiles:
@@ -121,12 +73,12 @@ class TokenizerFiles:
 
     @cached_property
     def _framed(self) -> Tokenizer:
-        return _bare(self.serialized)
+        return bare_tokenizer(self.serialized)
 
     @cached_property
     def _frame(self) -> tuple[TokenArray, TokenArray]:
         """The special tokens that the tokenizer puts before and behind any text."""
-        inner, _ = self.spans("a")
+        inner = self.bare_ids("a")
         whole = self.single_ids("a")
         for at in range(len(whole) - len(inner) + 1):
             if np.array_equal(whole[at : at + len(inner)], inner):
@@ -163,15 +115,14 @@ class TokenizerFiles:
         Raises:
             ConfigError: it is none, or several.
         """
-        ids, _ = self.spans(text)
+        ids = self.bare_ids(text)
         if len(ids) != 1:
             raise ConfigError(f"{key}: {text!r} is {len(ids)} tokens of this tokenizer, and must be one; give ids instead")
         return int(ids[0])
 
-    def spans(self, text: str) -> tuple[TokenArray, list[tuple[int, int]]]:
-        """A text's ids without anything added, and the characters that each stands for."""
-        encoding = self._framed.encode(text, add_special_tokens=False)
-        return np.array(encoding.ids, dtype=np.int32), encoding.offsets
+    def bare_ids(self, text: str) -> TokenArray:
+        """A text's ids without anything added."""
+        return np.array(self._framed.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
 
 def _add_missing(tokenizer: Tokenizer, decoder: dict[str, Any]) -> tuple[list[str], list[str]]:
