@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jinja2
 import jinja2.ext
@@ -21,6 +21,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from rm_grpc.errors import TemplateRefusedError
 from rm_grpc.types import Conversation, Message, ToolCall
 from rm_grpc_server.errors import ConfigError
+from rm_grpc_server.text.skeleton import Skeletons
+from rm_grpc_server.text.tracing_environment import TracingEnvironment
+
+_Environment = TypeVar("_Environment", bound=ImmutableSandboxedEnvironment)
 
 _RESERVED = {"messages", "tools", "documents", "add_generation_prompt"}
 _DATE_FORMATS = ("%d %b %Y", "%d %B %Y", "%Y-%m-%d")
@@ -56,7 +60,7 @@ class ChatTemplate:
             raise ConfigError(
                 f"text.template_kwargs: {', '.join(reserved)} cannot be given here; each has its own setting or source"
             )
-        environment = _environment(date_string)
+        environment = _environment(ImmutableSandboxedEnvironment, date_string)
         try:
             names = jinja2.meta.find_undeclared_variables(environment.parse(source))
             self._template = environment.from_string(source)
@@ -70,9 +74,16 @@ class ChatTemplate:
         self.source = source
         self._content = content
         self._tool_arguments = tool_arguments
-        self._variables = {**variables, "add_generation_prompt": add_generation_prompt}
+        self._variables = dict(variables)
         if date_string is not None:
             self._variables["date_string"] = date_string
+        self._add_generation_prompt = add_generation_prompt
+        self._skeletons = Skeletons(
+            by_jinja=self._by_jinja,
+            arguments=self._arguments,
+            compiled=lambda: _tracing_environment(date_string).from_string(source),
+            parts=content == "parts",
+        )
 
     def render(self, conversation: Conversation, *, generation_prompt: bool | None = None) -> str:
         """The text of a conversation.
@@ -83,18 +94,26 @@ class ChatTemplate:
         Raises:
             TemplateRefusedError: the template raised, or cannot handle these messages.
         """
+        opens = self._add_generation_prompt if generation_prompt is None else generation_prompt
+        return "".join(self._skeletons.pieces(conversation, opens))
+
+    def _by_jinja(self, conversation: Conversation, generation_prompt: bool) -> str:
         try:
-            return self._template.render(
-                messages=[self._message(message) for message in conversation.messages],
-                tools=json.loads(conversation.tools) if conversation.tools else None,
-                documents=None,
-                **self._variables | ({} if generation_prompt is None else {"add_generation_prompt": generation_prompt}),
-            )
+            return self._template.render(self._arguments(conversation, generation_prompt))
         except jinja2.TemplateError as error:
             raise TemplateRefusedError(f"the chat template refuses: {error}", field="conversation.messages") from error
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             # Raised by the template's own expressions, on messages of a shape that it does not expect.
             raise TemplateRefusedError(f"the chat template fails: {error}", field="conversation.messages") from error
+
+    def _arguments(self, conversation: Conversation, generation_prompt: bool) -> dict[str, Any]:
+        return {
+            **self._variables,
+            "messages": [self._message(message) for message in conversation.messages],
+            "tools": json.loads(conversation.tools) if conversation.tools else None,
+            "documents": None,
+            "add_generation_prompt": generation_prompt,
+        }
 
     def _message(self, message: Message) -> dict[str, Any]:
         parts = (message.content,) if isinstance(message.content, str) else message.content
@@ -126,14 +145,18 @@ def _parsed(text: str) -> Any:
     return value if isinstance(value, (dict, list)) else text
 
 
-def _environment(date_string: str | None) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
+def _environment(kind: type[_Environment], date_string: str | None) -> _Environment:
+    environment = kind(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     if date_string is not None:
         environment.globals["strftime_now"] = _PinnedDate(date_string)
+    return environment
+
+
+def _tracing_environment(date_string: str | None) -> TracingEnvironment:
+    environment = _environment(TracingEnvironment, date_string)
+    environment.guard()
     return environment
 
 
