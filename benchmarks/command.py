@@ -23,9 +23,12 @@ NAMES = {
     "overhead": "benchmarks.overhead",
     "peers": "benchmarks.peers.benchmark",
     "modes": "benchmarks.modes",
+    "text": "benchmarks.text.benchmark",
     "timeline": "benchmarks.timeline.benchmark",
     "gpu": "benchmarks.gpu.benchmark",
 }
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -39,7 +42,10 @@ NAMES = {
 @click.option("--sweep", is_flag=True, help="limit: further settings and bfloat16, which takes long")
 @click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="a setting for every server of ours; again for more")
 @click.option("--leave-out", multiple=True, metavar="KEY", help="a setting that the server does not know; again for more")
-@click.option("--only", multiple=True, metavar="PEER", help="peers: measure these only; again for more")
+@click.option("--only", multiple=True, metavar="PEER", help="peers, text: measure these only; again for more")
+@click.option("--family", "families", multiple=True, help="text: measure these tokenizers only; again for more")
+@click.option("--tokenizers", type=_FOLDER, help="text: folder with a folder for each tokenizer; by default the tests' own")
+@click.option("--conversations", type=_FILE, help="text: conversations as gzipped JSON lines, whose text is measured too")
 def main(
     name: str,
     quick: bool,
@@ -50,6 +56,9 @@ def main(
     given: tuple[str, ...],
     leave_out: tuple[str, ...],
     only: tuple[str, ...],
+    families: tuple[str, ...],
+    tokenizers: Path | None,
+    conversations: Path | None,
 ) -> None:
     """Measure one thing, print its tables and write them to a folder."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that child processes end too
@@ -60,6 +69,9 @@ def main(
         sweep=sweep,
         settings=Settings(_parsed(given), frozenset(leave_out)),
         only=only,
+        families=families,
+        tokenizers=tokenizers,
+        conversations=conversations,
     )
     machine = Machine()
     report = import_module(NAMES[name]).run(options)

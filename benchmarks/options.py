@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 
 from benchmarks.server import Settings
 
@@ -22,6 +23,9 @@ class Options:
         sweep: measure further settings.
         settings: for every server of ours.
         only: peers to measure; empty for all.
+        families: tokenizers to measure; empty for all.
+        tokenizers: folder with a folder for each tokenizer; by default those that the tests build.
+        conversations: file of conversations whose text is measured too.
     """
 
     quick: bool
@@ -30,6 +34,9 @@ class Options:
     sweep: bool
     settings: Settings
     only: Sequence[str] = ()
+    families: Sequence[str] = ()
+    tokenizers: Path | None = None
+    conversations: Path | None = None
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     _repeat: count[int] = field(default_factory=count)
 
