@@ -127,8 +127,8 @@ fuzz:  ## fuzz the encoder's C++ core, FUZZ_SECONDS for each fuzzer; the corpora
 	@cmake --build build/native-fuzz --parallel
 	@for fuzzer in fuzz_text fuzz_recipe; do \
 	  mkdir -p build/fuzz/$$fuzzer && echo "== $$fuzzer for $(FUZZ_SECONDS) s" && \
-	  build/native-fuzz/tests/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=600 -len_control=10 -timeout=20 -print_final_stats=1 \
-	    -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/$$fuzzer 2>&1 | grep -vE "^#.*(NEW|REDUCE|pulse|RELOAD)|NEW_FUNC"; done
+	  build/native-fuzz/tests/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=600 -len_control=10 -timeout=20 \
+	    -print_final_stats=1 -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/$$fuzzer 2>&1 | grep -vE "^#.*(NEW|REDUCE|pulse|RELOAD)|NEW_FUNC"; done
 
 train-embedded: setup  ## train the two embedded models anew (about 40 minutes on 2 cores)
 	$(BIN)/python examples/arithmetic_models/train.py --out server/rm_grpc_server/defaults

@@ -32,7 +32,7 @@ class Merger {
     const unsigned char* merge_stretch(const unsigned char* begin, const unsigned char* at, const unsigned char* end,
                                        std::int32_t*& out);
 
-    static constexpr unsigned kKnownBits = 16;
+    static constexpr unsigned kKnownBits = 13;
 
     const Vocabulary& vocabulary_;
     Large<std::uint64_t> known_;  // left << 32 | right << 1 | apart

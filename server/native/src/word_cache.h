@@ -57,7 +57,7 @@ class WordCache {
 
     static constexpr std::size_t kShort = 16;
     static constexpr std::size_t kLong = 128;  // longer words are not kept
-    static constexpr unsigned kLineBits = 16, kLongBits = 15;
+    static constexpr unsigned kLineBits = 17, kLongBits = 15;
     static constexpr std::size_t kMostText = std::size_t{1} << 21;
 
     static Key key_of(const Byte* word, std::size_t length, const Byte* readable);
