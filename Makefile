@@ -14,7 +14,7 @@ NATIVE := $(VENV)/.native
 NATIVE_SOURCES := $(shell find server/native/src server/native/rm_grpc_native -type f -not -name '*.pyc') \
   server/native/CMakeLists.txt server/native/pyproject.toml
 
-.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-text bench-gpu test-gpu
+.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-text bench-gpu test-gpu test-native-full test-native-core fuzz
 
 demo: setup  ## score conversations with the embedded models, live
 	@$(BIN)/rm-grpc demo
@@ -91,6 +91,9 @@ bench: setup  ## speed on this machine, as ratios to what runs in the same minut
 bench-peers: setup  ## the same against other servers, each installed in a virtual environment of its own
 	$(BIN)/python -m benchmarks peers $(ARGS)
 
+test-native-full: setup  ## the native encoder against tokenizers on everything: 20,000 documents and 60,000 fuzzed ones a tokenizer
+	PYTHONPATH=tests $(BIN)/python -m native.exact $(ARGS)
+
 bench-text: setup  ## text to token ids, beside other tokenizer libraries in virtual environments of their own
 	$(BIN)/python -m benchmarks text $(ARGS)
 
@@ -128,7 +131,8 @@ fuzz:  ## fuzz the encoder's C++ core, FUZZ_SECONDS for each fuzzer; the corpora
 	@for fuzzer in fuzz_text fuzz_recipe; do \
 	  mkdir -p build/fuzz/$$fuzzer && echo "== $$fuzzer for $(FUZZ_SECONDS) s" && \
 	  build/native-fuzz/tests/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -max_len=600 -len_control=10 -timeout=20 \
-	    -print_final_stats=1 -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/$$fuzzer 2>&1 | grep -vE "^#.*(NEW|REDUCE|pulse|RELOAD)|NEW_FUNC"; done
+	    -print_final_stats=1 -artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/$$fuzzer 2>&1 | \
+	    grep -vE "^#.*(NEW|REDUCE|pulse|RELOAD)|NEW_FUNC"; done
 
 train-embedded: setup  ## train the two embedded models anew (about 40 minutes on 2 cores)
 	$(BIN)/python examples/arithmetic_models/train.py --out server/rm_grpc_server/defaults

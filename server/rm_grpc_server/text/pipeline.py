@@ -41,6 +41,8 @@ _MARK_OPEN, _MARK_CLOSE = "\U0010fdd0", "\U0010fdd1"
 
 
 def _encodable(text: str, field: str) -> str:
+    if text.isascii():  # known without a look at it
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -446,13 +448,16 @@ class TextPipeline:
         try:
             if rendered.unframed:
                 ids = self.files.framed(ids)
-            encoding = self._fitted(rendered, ids, encode_seconds)
-            return replace(encoding, reads=self.reading.positions(encoding.ids))
+            return self._fitted(rendered, ids, encode_seconds, read=True)
         except errors.RewardError as error:
             return error
 
-    def _fitted(self, rendered: _Rendered, ids: TokenArray, encode_seconds: float) -> Encoding:
-        """The encoding after the BOS rule and the rule for what is too long."""
+    def _fitted(self, rendered: _Rendered, ids: TokenArray, encode_seconds: float, *, read: bool = False) -> Encoding:
+        """The encoding after the BOS rule and the rule for what is too long.
+
+        Args:
+            read: whether the kind says which positions are read; else whoever asked does.
+        """
         truncated = False
         ids = self.with_bos(ids)
         if len(ids) > self.max_length:
@@ -461,7 +466,8 @@ class TextPipeline:
         if not len(ids):
             raise errors.NoInputError("nothing is left to read after encoding", field="input")
         self._check_embedded(ids)
-        return Encoding(ids, rendered.text, (), (), truncated, rendered.seconds, encode_seconds)
+        reads = self.reading.positions(ids) if read else ()
+        return Encoding(ids, rendered.text, reads, (), truncated, rendered.seconds, encode_seconds)
 
     def _check_embedded(self, ids: TokenArray) -> None:
         if self.files.largest_id >= self.vocabulary_size and ids.max() >= self.vocabulary_size:
