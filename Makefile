@@ -14,7 +14,8 @@ NATIVE := $(VENV)/.native
 NATIVE_SOURCES := $(shell find server/native/src server/native/rm_grpc_native -type f -not -name '*.pyc') \
   server/native/CMakeLists.txt server/native/pyproject.toml
 
-.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-text bench-gpu test-gpu test-native-full test-native-core fuzz
+.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-text bench-gpu test-gpu \
+  test-native-full test-native-core fuzz
 
 demo: setup  ## score conversations with the embedded models, live
 	@$(BIN)/rm-grpc demo
@@ -23,6 +24,8 @@ demo-rl: setup  ## a small reinforcement-learning run to its end, with TRL; draw
 	@$(BIN)/python examples/rl_demo/train.py
 
 test: setup  ## every test, with coverage
+	@if command -v cmake > /dev/null; then $(MAKE) --no-print-directory test-native-core; \
+	  else echo "== skipped: the tests of the encoder's core under sanitizers need cmake"; fi
 	@echo "== running the tests (about 30 minutes on 2 cores)"
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
@@ -110,6 +113,7 @@ NATIVE_CORE := cmake -S server/native -DRM_GRPC_BINDINGS=OFF
 NATIVE_GENERATOR = $(if $(wildcard $(1)/CMakeCache.txt),,$(if $(shell command -v ninja),-G Ninja))
 
 test-native-core:  ## the tests of the encoder's C++ core, under sanitizers
+	@echo "== building and running the tests of the encoder's core"
 	@$(NATIVE_CORE) -B build/native-asan $(call NATIVE_GENERATOR,build/native-asan) -DRM_GRPC_TESTS=ON \
 	  -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG="-O1 -g1" \
 	  -DCMAKE_CXX_FLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -D_GLIBCXX_ASSERTIONS" > /dev/null

@@ -77,7 +77,7 @@ const unsigned char* AddedTokens::without_space(const unsigned char* begin, cons
     while (end != begin) {
         const auto* last = end - 1;
         while (last != begin && utf8::is_continuation(*last)) --last;
-        if (!is_space(last, end)) break;
+        if (last + utf8::decode(last, end).length != end || !is_space(last, end)) break;
         end = last;
     }
     return end;

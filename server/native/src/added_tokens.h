@@ -24,10 +24,15 @@ class AddedTokens {
     void split(const unsigned char* begin, const unsigned char* end, Between between, Token token) const {
         const auto* consumed = begin;
         for (auto match = find(begin, end); match.token != nullptr; match = find(match.end, end)) {
-            const auto* const start = match.token->strips_left ? std::max(without_space(begin, match.begin), consumed) : match.begin;
+            // White space behind a match may hold the next one; what was looked at for one is not looked at again.
+            const auto* const from = std::min(consumed, match.begin);
+            const auto* const start = match.token->strips_left ? without_space(from, match.begin) : match.begin;
             if (consumed < start) between(consumed, start);
             token(match.token->id);
-            consumed = match.token->strips_right ? behind_space(match.end, end) : match.end;
+            if (!match.token->strips_right)
+                consumed = match.end;
+            else if (consumed <= match.end)
+                consumed = behind_space(match.end, end);
         }
         if (consumed < end) between(consumed, end);
     }

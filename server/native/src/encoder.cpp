@@ -13,6 +13,7 @@ namespace {
 AddedTokens added_tokens(const Recipe& recipe, bool normalized) {
     std::vector<AddedToken> tokens;
     for (const auto& token : recipe.added) {
+        if (token.id > INT32_MAX) throw std::invalid_argument("added token " + token.text + " has an id of 2^31 or more");
         if (token.normalized != normalized) continue;
         tokens.push_back(token);
         if (normalized && recipe.nfc) to_nfc(token.text, tokens.back().text);

@@ -63,14 +63,19 @@ bool decomposes(char32_t code) {
 
 constexpr std::size_t kBlock = 64;  // what the last byte of a UTF-8 sequence tells apart
 
-// Whether blocks of the code points that three bytes reach are inert throughout.
+// Whether blocks of the code points that three bytes reach are inert throughout. The rows of the table are looked at instead of
+// the code points, for compilers limit how much they evaluate.
 constexpr auto kInertBlocks = [] {
-    std::array<bool, 0x10000 / kBlock> blocks{};
-    for (std::size_t block = 0; block < blocks.size(); ++block) {
-        blocks[block] = true;
-        for (std::size_t code = block * kBlock; code < (block + 1) * kBlock; ++code)
-            blocks[block] = blocks[block] && unicode::nfc_inert(static_cast<char32_t>(code));
+    constexpr std::size_t kRow = 128, kHalves = kRow / kBlock;
+    std::array<bool, unicode::trait_rows.size() / kBlock> halves{};
+    for (std::size_t half = 0; half < halves.size(); ++half) {
+        halves[half] = true;
+        for (std::size_t at = half * kBlock; halves[half] && at < (half + 1) * kBlock; ++at)
+            halves[half] = (unicode::trait_rows[at] & (kOrderMask | kChanges | kSecond)) == 0;
     }
+    std::array<bool, 0x10000 / kBlock> blocks{};
+    for (std::size_t block = 0; block < blocks.size(); ++block)
+        blocks[block] = halves[unicode::trait_pages[block / kHalves] * kHalves + block % kHalves];
     return blocks;
 }();
 

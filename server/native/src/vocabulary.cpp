@@ -95,10 +95,13 @@ void Vocabulary::read_tokens(const Recipe& recipe) {
     std::size_t size = 0;
     for (const auto& [token, id] : recipe.vocabulary) size = std::max<std::size_t>(size, std::size_t{id} + 1);
     if (size == 0) throw std::invalid_argument("the vocabulary is empty");
-    if (size > std::size_t{1} << PairTable::kTokenBits) throw std::invalid_argument("the vocabulary has an id of 2^21 or more");
+    if (size >= std::size_t{1} << PairTable::kTokenBits)
+        throw std::invalid_argument("the vocabulary has an id of 2^21 - 1 or more");
     texts_.resize(size);
+    std::vector<bool> taken(size);
     for (const auto& [token, id] : recipe.vocabulary) {
-        if (!texts_[id].empty()) throw std::invalid_argument("two tokens have id " + std::to_string(id));
+        if (taken[id]) throw std::invalid_argument("two tokens have id " + std::to_string(id));
+        taken[id] = true;
         texts_[id] = byte_level_ ? from_byte_level(token) : from_sentence_piece(token);
     }
 }
@@ -112,7 +115,7 @@ void Vocabulary::read_leaves() {
         if (!ids.emplace(text, id).second) throw std::invalid_argument("two tokens stand for the same bytes");
         const auto* const begin = reinterpret_cast<const unsigned char*>(text.data());
         const auto [code, length] = utf8::decode(begin, begin + text.size());
-        if (!byte_level_ && length == text.size()) leaves_.emplace(code, id);
+        if (!byte_level_ && length == text.size() && code != utf8::kReplacement) leaves_.emplace(code, id);
     }
     char name[8];
     for (unsigned byte = 0; byte < 256; ++byte) {

@@ -1,9 +1,28 @@
 #include "word_cache.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace rm_grpc {
+
+namespace {
+
+struct Mask {
+    std::uint64_t low, high;
+};
+
+// By length: the bytes of a key that belong to the word.
+constexpr auto kMasks = [] {
+    std::array<Mask, 16> masks{};
+    for (unsigned length = 0; length < 16; ++length) {
+        masks[length].low = length >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << 8 * length) - 1;
+        masks[length].high = length <= 8 ? 0 : (std::uint64_t{1} << 8 * (length - 8)) - 1;
+    }
+    return masks;
+}();
+
+}  // namespace
 
 WordCache::WordCache(const Vocabulary& vocabulary, const std::vector<std::pair<std::string, TokenId>>& stubborn)
     : merger_(vocabulary), stubborn_(stubborn), lines_(std::size_t{1} << kLineBits), long_(std::size_t{1} << kLongBits) {}
@@ -14,7 +33,7 @@ std::int32_t* WordCache::append(std::span<const Word> words, const Byte* readabl
     std::uint32_t places[kBatch];
     for (std::size_t at = 0; at < words.size(); ++at) {
         if (words[at].length >= kShort) continue;
-        keys[at] = key_of(words[at].begin, words[at].length, readable);
+        keys[at] = key_of(words[at], readable);
         places[at] = static_cast<std::uint32_t>(line_of(keys[at]));
         __builtin_prefetch(&lines_[places[at]], 1);
     }
@@ -34,22 +53,22 @@ std::int32_t* WordCache::append(std::span<const Word> words, const Byte* readabl
     return out;
 }
 
-WordCache::Key WordCache::key_of(const Byte* word, std::size_t length, const Byte* readable) {
-    Key key;
-    if (readable - word >= 16)
-        std::memcpy(&key, word, sizeof key);
+inline WordCache::Key WordCache::key_of(const Word& word, const Byte* readable) {
+    Key key{};
+    if (readable - word.begin >= 16) [[likely]]
+        std::memcpy(&key, word.begin, sizeof key);
     else
-        std::memcpy(&key, word, length);
-    const auto bits = 8 * length;
-    key.low &= bits >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
-    key.high &= bits <= 64 ? 0 : (std::uint64_t{1} << (bits - 64)) - 1;
-    key.high |= std::uint64_t{length} << 56;
-    return key;
+        std::memcpy(&key, word.begin, word.length);
+    const auto& mask = kMasks[word.length];
+    return {key.low & mask.low, (key.high & mask.high) | std::uint64_t{word.length} << 56};
 }
 
-std::int32_t* WordCache::copy(const Short& slot, std::int32_t* out) {
-    std::memcpy(out, slot.ids, sizeof slot.ids);
-    out[3] &= 0xFFFFFF;
+inline std::int32_t* WordCache::copy(const Short& slot, std::int32_t* out) {
+    using Lanes = std::uint32_t __attribute__((vector_size(16)));
+    Lanes ids;
+    std::memcpy(&ids, slot.ids, sizeof ids);
+    ids &= Lanes{~0u, ~0u, ~0u, 0xFFFFFF};
+    std::memcpy(out, &ids, sizeof ids);
     return out + (slot.ids[3] >> 24);
 }
 

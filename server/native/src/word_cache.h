@@ -32,14 +32,14 @@ class WordCache {
   private:
     // Up to fifteen bytes of a word, and their number in the last.
     struct Key {
-        std::uint64_t low = 0, high = 0;
+        std::uint64_t low, high;
 
-        bool operator==(const Key&) const = default;
+        bool operator==(const Key& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
     };
 
     // A word of up to four ids. The last holds their number in its highest byte as well.
     struct Short {
-        Key key;
+        Key key{};
         std::uint32_t ids[4] = {};
     };
 
@@ -60,7 +60,7 @@ class WordCache {
     static constexpr unsigned kLineBits = 17, kLongBits = 15;
     static constexpr std::size_t kMostText = std::size_t{1} << 21;
 
-    static Key key_of(const Byte* word, std::size_t length, const Byte* readable);
+    static Key key_of(const Word& word, const Byte* readable);
     static std::size_t line_of(const Key& key) {
         const auto mixed = (key.low ^ (key.high * kOdd)) * kOther;
         return mixed >> (64 - kLineBits);
