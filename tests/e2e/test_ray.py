@@ -34,7 +34,7 @@ told = {}
 def free():
     return ray.available_resources().get("GPU", 0.0)
 
-def until(condition, seconds=90):
+def until(condition, seconds=150):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came"

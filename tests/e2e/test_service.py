@@ -153,7 +153,7 @@ def test_models_say_what_their_numbers_depend_on(client: RewardClient, logit: Lo
         assert len(digest.removeprefix("sha256:")) == 64
     assert model.model_digest != classifier.info.model_digest
     assert model.limits.max_length == 1024
-    assert "huggingface tokenizers" in model.encoder
+    assert model.encoder.startswith("native ")
 
 
 def test_tokenize_tells_what_would_be_read_and_refused(client: RewardClient) -> None:

@@ -22,6 +22,8 @@ constexpr auto kMasks = [] {
     return masks;
 }();
 
+std::string_view text_of(const Word& word) { return {reinterpret_cast<const char*>(word.begin), word.length}; }
+
 }  // namespace
 
 WordCache::WordCache(const Vocabulary& vocabulary, const std::vector<std::pair<std::string, TokenId>>& stubborn)
@@ -73,38 +75,46 @@ inline std::int32_t* WordCache::copy(const Short& slot, std::int32_t* out) {
 }
 
 std::int32_t* WordCache::append_new(const Key& key, Line& line, const Word& word, std::int32_t* out) {
-    auto* const end = append_long(word, out);
-    const auto count = end - out;
-    if (count > 4) return end;
+    const auto elsewhere = key.elsewhere();
+    if (line.slots[0].key == elsewhere || line.slots[1].key == elsewhere) return append_long(word, out);
+    auto* const end = merge(word, out);
+    const auto count = static_cast<std::size_t>(end - out);
     line.slots[1] = line.slots[0];
-    auto& slot = line.slots[0] = {.key = key, .ids = {}};
-    std::copy(out, end, slot.ids);
-    slot.ids[3] |= static_cast<std::uint32_t>(count) << 24;
+    auto& slot = line.slots[0] = {.key = count <= 4 ? key : elsewhere, .ids = {}};
+    if (count <= 4) {
+        std::copy(out, end, slot.ids);
+        slot.ids[3] |= static_cast<std::uint32_t>(count) << 24;
+    } else {
+        keep_long(hash_of(text_of(word)), word, out, count);
+    }
     return end;
 }
 
 std::int32_t* WordCache::append_long(const Word& word, std::int32_t* out) {
     if (word.length > kLong) return merge(word, out);
-    const auto hash = hash_of({reinterpret_cast<const char*>(word.begin), word.length});
-    auto& slot = long_[hash >> (64 - kLongBits)];
+    const auto hash = hash_of(text_of(word));
+    const auto& slot = long_[hash >> (64 - kLongBits)];
     if (slot.hash == hash && slot.length == word.length && std::memcmp(&texts_[slot.text], word.begin, word.length) == 0)
         return std::copy_n(&ids_[slot.ids], slot.count, out);
     auto* const end = merge(word, out);
-    if (word.length < kShort && end - out <= 4) return end;  // has a short slot
+    keep_long(hash, word, out, static_cast<std::size_t>(end - out));
+    return end;
+}
+
+void WordCache::keep_long(std::uint64_t hash, const Word& word, const std::int32_t* ids, std::size_t count) {
     if (texts_.size() + word.length > kMostText) {
         std::fill(long_.begin(), long_.end(), Long{});
         texts_.clear();
         ids_.clear();
     }
-    slot = {hash, static_cast<std::uint32_t>(texts_.size()), static_cast<std::uint32_t>(ids_.size()),
-            static_cast<std::uint16_t>(word.length), static_cast<std::uint16_t>(end - out)};
+    long_[hash >> (64 - kLongBits)] = {hash, static_cast<std::uint32_t>(texts_.size()), static_cast<std::uint32_t>(ids_.size()),
+                                       static_cast<std::uint16_t>(word.length), static_cast<std::uint16_t>(count)};
     texts_.insert(texts_.end(), word.begin, word.begin + word.length);
-    ids_.insert(ids_.end(), out, end);
-    return end;
+    ids_.insert(ids_.end(), ids, ids + count);
 }
 
 std::int32_t* WordCache::merge(const Word& word, std::int32_t* out) {
-    const std::string_view text(reinterpret_cast<const char*>(word.begin), word.length);
+    const auto text = text_of(word);
     if (!stubborn_.empty()) {
         const auto at = std::lower_bound(stubborn_.begin(), stubborn_.end(), text,
                                          [](const auto& one, std::string_view other) { return one.first < other; });

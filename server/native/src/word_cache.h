@@ -35,6 +35,9 @@ class WordCache {
         std::uint64_t low, high;
 
         bool operator==(const Key& other) const { return ((low ^ other.low) | (high ^ other.high)) == 0; }
+
+        // What stands in the place of a word that has too many ids for it.
+        Key elsewhere() const { return {low, high | std::uint64_t{1} << 63}; }
     };
 
     // A word of up to four ids. The last holds their number in its highest byte as well.
@@ -69,6 +72,7 @@ class WordCache {
 
     std::int32_t* append_new(const Key& key, Line& line, const Word& word, std::int32_t* out);
     std::int32_t* append_long(const Word& word, std::int32_t* out);
+    void keep_long(std::uint64_t hash, const Word& word, const std::int32_t* ids, std::size_t count);
     std::int32_t* merge(const Word& word, std::int32_t* out);
 
     Merger merger_;
