@@ -115,7 +115,8 @@ void Vocabulary::read_leaves() {
         if (!ids.emplace(text, id).second) throw std::invalid_argument("two tokens stand for the same bytes");
         const auto* const begin = reinterpret_cast<const unsigned char*>(text.data());
         const auto [code, length] = utf8::decode(begin, begin + text.size());
-        if (!byte_level_ && length == text.size() && code != utf8::kReplacement) leaves_.emplace(code, id);
+        const bool malformed = code == utf8::kReplacement && length == 1;
+        if (!byte_level_ && length == text.size() && !malformed) leaves_.emplace(code, id);
     }
     char name[8];
     for (unsigned byte = 0; byte < 256; ++byte) {
