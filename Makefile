@@ -26,7 +26,7 @@ demo-rl: setup  ## a small reinforcement-learning run to its end, with TRL; draw
 test: setup  ## every test, with coverage
 	@if command -v cmake > /dev/null; then $(MAKE) --no-print-directory test-native-core; \
 	  else echo "== skipped: the tests of the encoder's core under sanitizers need cmake"; fi
-	@echo "== running the tests (about 30 minutes on 2 cores)"
+	@echo "== running the tests (about 40 minutes on 2 cores)"
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report
