@@ -14,8 +14,10 @@ NATIVE := $(VENV)/.native
 NATIVE_SOURCES := $(shell find server/native/src server/native/rm_grpc_native -type f -not -name '*.pyc') \
   server/native/CMakeLists.txt server/native/pyproject.toml
 
-.PHONY: demo demo-rl test lint format gen setup clean baseline train-embedded bench bench-peers bench-text bench-gpu test-gpu \
-  test-native-full test-native-core fuzz
+.PHONY: setup demo demo-rl train-embedded clean
+.PHONY: test test-clients test-gpu test-native-full test-native-core fuzz lint format
+.PHONY: gen gen-clients baseline build/googleapis
+.PHONY: bench bench-peers bench-text bench-gpu
 
 demo: setup  ## score conversations with the embedded models, live
 	@$(BIN)/rm-grpc demo
@@ -26,9 +28,9 @@ demo-rl: setup  ## a small reinforcement-learning run to its end, with TRL; draw
 test: setup  ## every test, with coverage
 	@if command -v cmake > /dev/null; then $(MAKE) --no-print-directory test-native-core; \
 	  else echo "== skipped: the tests of the encoder's core under sanitizers need cmake"; fi
-	@echo "== running the tests (about 40 minutes on 2 cores)"
+	@echo "== running the tests (about half an hour on 2 cores)"
 	@rm -f .coverage .coverage.*
-	@$(BIN)/python -m pytest --cov --cov-report= $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= $(ARGS)
 	@$(BIN)/coverage report
 
 lint: setup $(GEN)/.ready build/googleapis  ## style, types, layers, contract, generated code
@@ -60,10 +62,12 @@ endef
 baseline: setup build/googleapis
 	$(BIN)/buf build -o protos/released.binpb
 
-# google/rpc/status.proto, which the contract imports, as its Python package ships it.
-build/googleapis: $(READY)
-	@mkdir -p $@/google/rpc
-	@cp $$($(BIN)/python -c "import google.rpc; print(list(google.rpc.__path__)[0])")/status.proto $@/google/rpc/
+# What the contract imports, and what its errors hold, as their Python package ships them.
+build/googleapis: build/googleapis/google/rpc/error_details.proto build/googleapis/google/rpc/status.proto
+
+build/googleapis/google/rpc/%.proto: $(READY)
+	@mkdir -p $(@D)
+	@cp $$($(BIN)/python -c "import google.rpc; print(list(google.rpc.__path__)[0])")/$*.proto $@
 
 setup: $(READY) $(NATIVE)
 
@@ -86,6 +90,26 @@ $(GEN)/.ready: constraints-gen.txt
 	@$(PYTHON) -m venv $(GEN)
 	@$(GEN)/bin/pip install --quiet --disable-pip-version-check -r constraints-gen.txt
 	@touch $@
+
+CLIENTS := typescript go cpp java
+# Beside Node 20 with npm, which Debian 12 has too old.
+CLIENT_PACKAGES := chromium protobuf-compiler
+CLIENT_PACKAGES += cmake g++ pkg-config libprotobuf-dev protobuf-compiler-grpc libgrpc++-dev nlohmann-json3-dev doctest-dev
+CLIENT_PACKAGES += golang-go golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev protoc-gen-go-grpc \
+  golang-google-protobuf-dev golang-google-genproto-dev
+CLIENT_PACKAGES += default-jdk-headless libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libnetty-java \
+  libguava-java libperfmark-java libjsr305-java libgeronimo-annotation-1.3-spec-java libgoogle-gson-java libnetty-tcnative-java junit5
+
+gen-clients: build/googleapis  ## the generated code of the clients in other languages, where it is committed
+	@for client in $(CLIENTS); do $(MAKE) --no-print-directory -C client/$$client gen; done
+
+test-clients: setup build/googleapis  ## every client against every conformance case; installs the toolchains; writes docs/conformance.md
+	@if command -v apt-get > /dev/null && [ $$(id -u) = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(CLIENT_PACKAGES) > /dev/null; \
+	  else echo "these packages of Debian, or what they are elsewhere, are needed: $(CLIENT_PACKAGES)"; fi
+	@for client in $(CLIENTS); do for target in check-gen build test; do \
+	  $(MAKE) --no-print-directory -C client/$$client $$target || exit 1; done; done
+	PYTHONPATH=tests $(BIN)/python -m conformance --matrix docs/conformance.md $(ARGS)
 
 bench: setup  ## speed on this machine, as ratios to what runs in the same minutes (about 30 minutes; QUICK=1 for a glance)
 	@for name in limit prefix overhead modes; do \

@@ -6,9 +6,10 @@ import sys
 from array import array
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from google.protobuf import duration_pb2, json_format
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from rm_grpc import errors
 from rm_grpc.types import (
@@ -189,11 +190,14 @@ def options_to_proto(options: ScoreOptions) -> score_pb2.ScoreOptions:
 
 
 def options_from_proto(proto: score_pb2.ScoreOptions) -> ScoreOptions:
-    """Options as values; a number that this version does not know is refused, not taken for a default.
+    """Options as values; what this version does not know is refused, for it could change the number.
 
     Raises:
-        InvalidRequestError: an unknown number.
+        InvalidRequestError: an unknown field, or an unknown number.
     """
+    if len(unknown := UnknownFieldSet(proto)):
+        told = f"this server does not know the option of field number {unknown[0].field_number}; a newer one may"
+        raise errors.InvalidRequestError(told, field="options")
     return ScoreOptions(
         control_tokens=_known(_CONTROL, proto.control_tokens, "options.control_tokens"),
         foreign_markers=_known(_FOREIGN, proto.foreign_markers, "options.foreign_markers"),
@@ -208,31 +212,38 @@ def _known(table: dict[Any, _E], number: int, field: str) -> _E:
     return table[number]
 
 
+def _activation_to_proto(activation: Activation | int) -> score_pb2.Activation.ValueType:
+    if isinstance(activation, Activation):
+        return _ACTIVATION_TO[activation]
+    return cast("score_pb2.Activation.ValueType", activation)
+
+
 def score_to_proto(score: Score) -> score_pb2.Score:
     """A score as a message."""
-    return score_pb2.Score(
-        raw_score=score.raw_score,
-        score=score.score,
-        activation=_ACTIVATION_TO[score.activation],
-        attributes=[score_pb2.Attribute(name=name, value=value) for name, value in score.attributes.items()],
-        steps=[
-            score_pb2.StepScore(
-                score=step.score, token_offset=step.token_offset, char_start=step.char_start, char_end=step.char_end
-            )
-            for step in score.steps
-        ],
-        token_count=score.token_count,
-        truncated=score.truncated,
-        shared_prefix_tokens=score.shared_prefix_tokens,
-        model_digest=score.model_digest,
-        timing=score_pb2.Timing(
-            text_queue=duration(score.timing.text_queue),
-            render=duration(score.timing.render),
-            encode=duration(score.timing.encode),
-            queue=duration(score.timing.queue),
-            forward=duration(score.timing.forward),
-        ),
-    )
+    proto = score_pb2.Score()
+    _fill_score(proto, score)
+    return proto
+
+
+def _fill_score(proto: score_pb2.Score, score: Score) -> None:
+    """Writes where the message lies: messages that are made apart are copied into one another, which takes twice as long."""
+    proto.raw_score = score.raw_score
+    proto.score = score.score
+    proto.activation = _activation_to_proto(score.activation)
+    proto.token_count = score.token_count
+    proto.truncated = score.truncated
+    proto.shared_prefix_tokens = score.shared_prefix_tokens
+    proto.model_digest = score.model_digest
+    for name, value in score.attributes.items():
+        proto.attributes.add(name=name, value=value)
+    for step in score.steps:
+        proto.steps.add(score=step.score, token_offset=step.token_offset, char_start=step.char_start, char_end=step.char_end)
+    timing, times = proto.timing, score.timing
+    _fill_duration(timing.text_queue, times.text_queue)
+    _fill_duration(timing.render, times.render)
+    _fill_duration(timing.encode, times.encode)
+    _fill_duration(timing.queue, times.queue)
+    _fill_duration(timing.forward, times.forward)
 
 
 def score_from_proto(proto: score_pb2.Score) -> Score:
@@ -243,7 +254,7 @@ def score_from_proto(proto: score_pb2.Score) -> Score:
         raw_score=proto.raw_score,
         model_digest=proto.model_digest,
         token_count=proto.token_count,
-        activation=_known(_ACTIVATION, proto.activation, "activation"),
+        activation=_ACTIVATION.get(proto.activation, proto.activation),
         truncated=proto.truncated,
         shared_prefix_tokens=proto.shared_prefix_tokens,
         attributes={attribute.name: attribute.value for attribute in proto.attributes},
@@ -260,9 +271,18 @@ def score_from_proto(proto: score_pb2.Score) -> Score:
 
 def result_to_proto(item_id: str, outcome: Score | errors.RewardError) -> score_pb2.ItemResult:
     """An outcome as a message."""
+    proto = score_pb2.ItemResult()
+    fill_result(proto, item_id, outcome)
+    return proto
+
+
+def fill_result(proto: score_pb2.ItemResult, item_id: str, outcome: Score | errors.RewardError) -> None:
+    """The same into an empty message that is there already."""
+    proto.id = item_id
     if isinstance(outcome, errors.RewardError):
-        return score_pb2.ItemResult(id=item_id, error=errors.to_status(outcome))
-    return score_pb2.ItemResult(id=item_id, score=score_to_proto(outcome))
+        proto.error.CopyFrom(errors.to_status(outcome))
+    else:
+        _fill_score(proto.score, outcome)
 
 
 def result_from_proto(proto: score_pb2.ItemResult, index: int) -> Result:
@@ -365,12 +385,19 @@ def tokenize_result_from_proto(proto: reward_service_pb2.TokenizeResult) -> Toke
 
 def duration(value: float) -> duration_pb2.Duration:
     """Seconds as a message."""
+    proto = duration_pb2.Duration()
+    _fill_duration(proto, value)
+    return proto
+
+
+def _fill_duration(proto: duration_pb2.Duration, value: float) -> None:
     if 0 <= value < 0.9:  # nearly all of them, and there are several in each result
-        return duration_pb2.Duration(nanos=round(value * 1e9))
+        proto.nanos = round(value * 1e9)
+        return
     whole, nanos = divmod(round(value * 1e9), 1_000_000_000)
     if value < 0:
         raise ValueError(f"a duration must not be negative, this one is {value} s")
-    return duration_pb2.Duration(seconds=whole, nanos=nanos)
+    proto.seconds, proto.nanos = whole, nanos
 
 
 def seconds(proto: duration_pb2.Duration) -> float:

@@ -7,7 +7,6 @@ not know becomes the class of its code, with the reason kept.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
 
 import grpc
 from google.protobuf import duration_pb2
@@ -21,14 +20,14 @@ class RewardError(Exception):
     """Any failure of the service; its subclasses say which.
 
     Attributes:
-        code: the gRPC status code.
+        code: the gRPC status code; of a class of its own, or any other that a server of a later version gave.
         reason: the stable name of the kind of failure, as on the wire.
         field: path of the field that is at fault, or empty.
         retry_delay: seconds after which a retry may succeed, or None where it cannot.
         metadata: further facts, as strings.
     """
 
-    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+    code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
     reason: str = "UNKNOWN"
 
     def __init__(
@@ -49,7 +48,7 @@ class RewardError(Exception):
         return f"{self.field}: {self.message}" if self.field else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.field, self.retry_delay, self.metadata, self.reason))
+        return (_rebuild, (type(self), self.message, self.field, self.retry_delay, self.metadata, self.reason, self.code))
 
     def within(self, prefix: str) -> RewardError:
         """The same error with its field under `prefix`, for a caller that knows the outer path."""
@@ -58,12 +57,13 @@ class RewardError(Exception):
 
     def at(self, field: str) -> RewardError:
         """The same error of another field, for a caller that knows the value by another name."""
-        return _rebuild(type(self), self.message, field, self.retry_delay, self.metadata, self.reason)
+        return _rebuild(type(self), self.message, field, self.retry_delay, self.metadata, self.reason, self.code)
 
     def of_part(self, name: str) -> RewardError:
         """The same error, of a named part of the answer such as an ensemble's component."""
         metadata = {**self.metadata, "component": name}
-        return _rebuild(type(self), f"{name}: {self.message}", self.field, self.retry_delay, metadata, self.reason)
+        told = f"{name}: {self.message}"
+        return _rebuild(type(self), told, self.field, self.retry_delay, metadata, self.reason, self.code)
 
 
 class InvalidRequestError(RewardError):
@@ -287,11 +287,20 @@ _BY_CODE: dict[int, type[RewardError]] = {
 }
 
 
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
 def _rebuild(
-    cls: type[RewardError], message: str, field: str, retry_delay: float | None, metadata: Mapping[str, str], reason: str
+    cls: type[RewardError],
+    message: str,
+    field: str,
+    retry_delay: float | None,
+    metadata: Mapping[str, str],
+    reason: str,
+    code: grpc.StatusCode,
 ) -> RewardError:
     error = cls(message, field=field, retry_delay=retry_delay, metadata=metadata)
-    error.reason = reason
+    error.reason, error.code = reason, code
     return error
 
 
@@ -326,7 +335,8 @@ def from_status(status: status_pb2.Status) -> RewardError:
     by_code = _BY_CODE.get(status.code, RewardError)
     cls = BY_REASON.get(info.reason, by_code) if info.domain == DOMAIN else by_code
     field = bad.field_violations[0].field if bad.field_violations else ""
-    return _rebuild(cls, status.message, field, retry_delay, dict(info.metadata), info.reason or cls.reason)
+    reason, code = info.reason or cls.reason, _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _rebuild(cls, status.message, field, retry_delay, dict(info.metadata), reason, code)
 
 
 def from_rpc_error(code: grpc.StatusCode, message: str, trailing_metadata: object) -> RewardError:
@@ -336,7 +346,9 @@ def from_rpc_error(code: grpc.StatusCode, message: str, trailing_metadata: objec
             return from_status(status_pb2.Status.FromString(value))
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
         return MessageTooLargeError(message)
-    return _BY_CODE.get(code.value[0], RewardError)(message)
+    error = _BY_CODE.get(code.value[0], RewardError)(message)
+    error.code = code
+    return error
 
 
 def _cut(text: str, limit: int) -> str:

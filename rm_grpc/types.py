@@ -175,6 +175,7 @@ class Score:
         raw_score: the model's number before any activation, float32.
         model_digest: digest of weights, tokenizer, template and settings.
         token_count: how many tokens the model read.
+        activation: what was applied; a number on the wire that this version has no name for stays a number.
         truncated: whether turns were dropped to make it fit.
     """
 
@@ -182,7 +183,7 @@ class Score:
     raw_score: float
     model_digest: str
     token_count: int
-    activation: Activation = Activation.NONE
+    activation: Activation | int = Activation.NONE
     truncated: bool = False
     shared_prefix_tokens: int = 0
     attributes: Mapping[str, float] = field(default_factory=dict)

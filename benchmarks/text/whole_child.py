@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from transformers import AutoTokenizer
 
+from benchmarks.text.orders import answer_orders
 from rm_grpc.errors import RewardError
 from rm_grpc.types import ControlTokens, ForeignMarkers, Item, ScoreOptions
 from rm_grpc_server.config import TextSettings
@@ -131,20 +130,9 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answers orders until standard input closes; one that fails is answered with its error."""
+    """Answers orders on one core."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    with os.fdopen(int(sys.argv[2]), "wb") as answers:
-        while True:
-            try:
-                order = pickle.load(sys.stdin.buffer)
-            except EOFError:
-                return
-            try:
-                answer = _answer(order)
-            except BaseException as error:  # noqa: BLE001 - it stands in the table
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            pickle.dump(answer, answers)
-            answers.flush()
+    answer_orders(_answer)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import gc
 import hashlib
 import json
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from benchmarks.text.orders import answer_orders
 
 Texts = list[str]
 Ids = npt.NDArray[np.int32]
@@ -275,20 +276,9 @@ class Worker:
 
 
 def main() -> None:
-    """Answers orders until standard input closes; an order that fails is answered with its error."""
+    """Answers orders, each with the method that it names."""
     worker = Worker(sys.argv[1])
-    with os.fdopen(int(sys.argv[2]), "wb") as answers:
-        while True:
-            try:
-                order = pickle.load(sys.stdin.buffer)
-            except EOFError:
-                return
-            try:
-                answer = getattr(worker, order.pop("do"))(**order)
-            except BaseException as error:  # noqa: BLE001 - Rust panics are no Exception, and stand in the table
-                answer = {"error": f"{type(error).__name__}: {error}"}
-            pickle.dump(answer, answers)
-            answers.flush()
+    answer_orders(lambda order: getattr(worker, order.pop("do"))(**order))
 
 
 if __name__ == "__main__":

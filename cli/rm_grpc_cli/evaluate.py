@@ -45,7 +45,7 @@ def command(file: Path, json_file: Path | None, picture: Path | None, address: s
     check_outputs(json_file, picture, source=file)
     source = _survey(file)
     console = Console(stderr=True)
-    with open_target(address, model, config, console) as target, RewardClient(target.address, model=target.model) as client:
+    with open_target(address, model, config, console) as target, target.connect() as client:
         info = client.get_model()
         results = _Run(file, info.model_digest).score(client, source.lines, console)
     _show(results, f"{info.name} (digest {info.model_digest}) on {source.lines} lines of {file}")

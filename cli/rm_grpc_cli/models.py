@@ -9,15 +9,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from rm_grpc_client import RewardClient
+from rm_grpc_cli.target import ADDRESS_HELP, connect
 
 
 @click.command()
-@click.option("--address", default="127.0.0.1:50051", show_default=True, help="host:port of a running server")
+@click.option("--address", default="127.0.0.1:50051", show_default=True, help=ADDRESS_HELP)
 @click.option("--json", "as_json", is_flag=True, help="everything that is known of each model, as JSON")
 def command(address: str, as_json: bool) -> None:
     """List the models that a server has."""
-    with RewardClient(address, reconnect=5, timeout=10) as client:
+    with connect(address, reconnect=5, timeout=10) as client:
         models = client.list_models()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(model) for model in models], indent=2))

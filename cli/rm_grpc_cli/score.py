@@ -44,7 +44,7 @@ def command(file: Path, output: Path, address: str, model: str, config: Path | N
     if done == total:
         click.echo("nothing is left to score", err=True)
         return
-    with open_target(address, model, config, console) as target, RewardClient(target.address, model=target.model) as client:
+    with open_target(address, model, config, console) as target, target.connect() as client:
         digest = client.get_model().model_digest
         if before.model_digest not in ("", digest):
             raise click.ClickException(

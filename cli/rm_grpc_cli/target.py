@@ -13,11 +13,27 @@ import click
 from rich.console import Console
 
 from rm_grpc_client import RewardClient
+from rm_grpc_client.settings import ENV_PREFIX, ClientSettings
 from rm_grpc_server.deploy.child import ServerChild
 from rm_grpc_server.errors import StartupError
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _START_SECONDS = 600
+
+
+_DOOR = ("http", "http-origins", "tls-cert-file", "tls-key-file", "tls-client-ca-file", "token-file", "token-env")
+_OWN = ("--listen=127.0.0.1:0", *(f"--{key}=" for key in _DOOR))
+"""What a configuration file says of the door does not hold for a server that only its parent asks."""
+ADDRESS_HELP = (
+    f"host:port of a running server; what it asks for is taken from {ENV_PREFIX}TOKEN or {ENV_PREFIX}TOKEN_FILE, "
+    f"{ENV_PREFIX}TLS=true, {ENV_PREFIX}CA_FILE, {ENV_PREFIX}CERT_FILE and {ENV_PREFIX}KEY_FILE"
+)
+
+
+def connect(address: str, model: str = "", *, reconnect: float = 60.0, timeout: float = 600.0) -> RewardClient:
+    """A client of a running server, with the encryption and the token that the environment tells."""
+    security = ClientSettings.of({}).security
+    return RewardClient(address, model=model, reconnect=reconnect, timeout=timeout, security=security)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +42,11 @@ class Target:
 
     address: str
     model: str
+    is_own: bool = False
+
+    def connect(self) -> RewardClient:
+        """A client of it."""
+        return RewardClient(self.address, model=self.model) if self.is_own else connect(self.address, self.model)
 
 
 def target_options(command: _F) -> _F:
@@ -35,7 +56,7 @@ def target_options(command: _F) -> _F:
             "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML file for the own server"
         ),
         click.option("--model", default="", help="with --address, the model's name there; else what to serve for this command"),
-        click.option("--address", default="", help="host:port of a running server"),
+        click.option("--address", default="", help=ADDRESS_HELP),
     ):
         command = option(command)
     return command
@@ -50,7 +71,7 @@ def open_target(address: str, model: str, config: Path | None, console: Console)
         with own_server([model] if model else [], config, console) as own:
             with RewardClient(own) as client:
                 names = [info.name for info in client.list_models()]
-            yield Target(own, names[0] if len(names) == 1 else "")
+            yield Target(own, names[0] if len(names) == 1 else "", is_own=True)
     else:
         raise click.UsageError("say whom to ask: --address HOST:PORT of a running server, or --model PATH to serve one here")
 
@@ -60,7 +81,7 @@ def own_server(models: Sequence[str], config: Path | None, console: Console) -> 
     """Runs `rm-grpc serve` as a child on a free port of this machine, and gives its address. It never outlives its parent."""
     with tempfile.TemporaryDirectory(prefix="rm-grpc-") as folder:
         arguments = [f"--model={model}" for model in models] + ([f"--config={config}"] if config else [])
-        child = ServerChild(["--listen=127.0.0.1:0", *arguments], Path(folder))
+        child = ServerChild([*_OWN, *arguments], Path(folder))
         try:
             try:
                 with console.status("starting a server (loading torch and the model) ..."):

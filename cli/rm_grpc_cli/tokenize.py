@@ -12,7 +12,6 @@ from rich.text import Text
 from rm_grpc.json_lines import item_of_line
 from rm_grpc.types import TokenizeResult
 from rm_grpc_cli.target import open_target, target_options
-from rm_grpc_client import RewardClient
 
 
 @click.command()
@@ -23,7 +22,7 @@ def command(file: BinaryIO, address: str, model: str, config: Path | None) -> No
     items = [item_of_line(line) for line in file if line.strip()]
     console = Console(highlight=False)
     notices = Console(stderr=True)
-    with open_target(address, model, config, notices) as target, RewardClient(target.address, model=target.model) as client:
+    with open_target(address, model, config, notices) as target, target.connect() as client:
         for result in client.tokenize(items):
             _show(console, result)
 

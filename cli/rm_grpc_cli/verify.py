@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rm_grpc_cli.outputs import check_outputs, write_json
 from rm_grpc_cli.progress import progress
-from rm_grpc_cli.target import own_server
+from rm_grpc_cli.target import connect, own_server
 from rm_grpc_cli.verification.cards import card_rows
 from rm_grpc_cli.verification.chosen import Chosen, choose
 from rm_grpc_cli.verification.naive import NaiveRun, score_naively
@@ -117,7 +117,7 @@ class _Run:
     def against(self, address: str, dtypes: tuple[str, ...]) -> list[Parity]:
         """A running server, which has one dtype."""
         name = self._chosen.model.served_name
-        with RewardClient(address, model=name) as client:
+        with connect(address, name) as client:
             info = client.get_model()
             if dtypes and set(dtypes) != {info.dtype}:
                 raise click.UsageError(f"--dtype: {name} at {address} runs in {info.dtype}; leave --dtype out")

@@ -21,6 +21,7 @@ from rm_grpc_client.client import RewardClient
 from rm_grpc_client.environment import Pending, Reward, RewardEnvironment
 from rm_grpc_client.failures import BatchFailedError
 from rm_grpc_client.inputs import Scorable
+from rm_grpc_client.security import Security
 from rm_grpc_client.shaping import Shaping
 from rm_grpc_client.sync_environment import SyncRewardEnvironment
 
@@ -43,6 +44,7 @@ __all__ = [
     "Scorable",
     "Score",
     "ScoreOptions",
+    "Security",
     "Shaping",
     "SpecialTokens",
     "SyncRewardEnvironment",

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, overload
 
 import grpc
 
-from rm_grpc import convert
+from rm_grpc import convert, errors
 from rm_grpc.types import ModelInfo, Result, Score, ScoreOptions, TokenizeResult
 from rm_grpc.v1 import reward_service_pb2, reward_service_pb2_grpc
 from rm_grpc_client.channel import MAX_MESSAGE_BYTES, open_channel
 from rm_grpc_client.failures import BatchFailedError
 from rm_grpc_client.inputs import Scorable, item_of
+from rm_grpc_client.ordering import ORDERINGS, Ordering
+from rm_grpc_client.security import Security
 from rm_grpc_client.session import Session
 from rm_grpc_client.stream import ScoreStream, typed
 
 if TYPE_CHECKING:
     from rm_grpc_client.stream import Stub
 
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 
 
@@ -34,9 +37,13 @@ class AsyncRewardClient:
         timeout: seconds that each item may take; an item's own timeout wins. None waits for ever.
         reconnect: seconds without any answer after which a lost server is given up.
         attempts: how often an item is tried that the server has no room for.
-        credentials: for an encrypted connection.
+        ordering: of a stream's results: by "completion", or by "submission".
+        security: encryption, and the token that the server asks for.
 
     A client may be used by many tasks at once. Close it, or use it with `async with`.
+
+    Raises:
+        InvalidRequestError: an argument cannot be.
     """
 
     def __init__(
@@ -48,7 +55,8 @@ class AsyncRewardClient:
         timeout: float | None = 600.0,
         reconnect: float = 60.0,
         attempts: int = 20,
-        credentials: grpc.ChannelCredentials | None = None,
+        ordering: Ordering = "completion",
+        security: Security | None = None,
     ) -> None:
         self.address = address
         self.model = model
@@ -56,7 +64,11 @@ class AsyncRewardClient:
         self.timeout = timeout
         self.reconnect = reconnect
         self.attempts = attempts
-        self.channel = open_channel(address, credentials)
+        self.security = security or Security()
+        if ordering not in ORDERINGS:
+            raise errors.InvalidRequestError(f"must be one of {', '.join(ORDERINGS)}, not {ordering!r}", field="ordering")
+        self._in_order = ordering == "submission"
+        self.channel = open_channel(address, self.security)
         self._stub = cast("Stub", reward_service_pb2_grpc.RewardServiceStub(self.channel))
 
     async def __aenter__(self) -> AsyncRewardClient:
@@ -141,17 +153,17 @@ class AsyncRewardClient:
             max_message_bytes=MAX_MESSAGE_BYTES,
             reconnect=self.reconnect,
         )
-        return ScoreStream(session, self._stub, self.reconnect)
+        return ScoreStream(session, self._stub, self.reconnect, security=self.security, in_order=self._in_order)
 
     async def list_models(self) -> list[ModelInfo]:
         """The models that the server serves."""
-        response = await self._unary(self._stub.ListModels(reward_service_pb2.ListModelsRequest(), timeout=self.timeout))
+        response = await self._unary(self._stub.ListModels, reward_service_pb2.ListModelsRequest())
         return [convert.model_info_from_proto(model) for model in response.models]
 
     async def get_model(self, name: str | None = None) -> ModelInfo:
         """One model; by default the client's."""
         request = reward_service_pb2.GetModelRequest(name=self.model if name is None else name)
-        response = await self._unary(self._stub.GetModel(request, timeout=self.timeout))
+        response = await self._unary(self._stub.GetModel, request)
         return convert.model_info_from_proto(response.model)
 
     async def tokenize(self, conversations: Sequence[Scorable]) -> list[TokenizeResult]:
@@ -162,11 +174,11 @@ class AsyncRewardClient:
         request = reward_service_pb2.TokenizeRequest(
             model=self.model, options=convert.options_to_proto(self.options), items=items
         )
-        response = await self._unary(self._stub.Tokenize(request, timeout=self.timeout))
+        response = await self._unary(self._stub.Tokenize, request)
         return [convert.tokenize_result_from_proto(result) for result in response.results]
 
-    async def _unary(self, call: grpc.aio.UnaryUnaryCall[Any, _T]) -> _T:
+    async def _unary(self, method: grpc.aio.UnaryUnaryMultiCallable[_R, _T], request: _R) -> _T:
         try:
-            return await call
+            return await method(request, timeout=self.timeout, metadata=self.security.metadata())
         except grpc.aio.AioRpcError as error:
             raise typed(error) from error

@@ -98,7 +98,7 @@ class BackgroundLoop:
         elif not self.is_closed:
             self.run(_close(made))
 
-    def close(self, last: Callable[[], Awaitable[None]]) -> None:
+    def close(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
         """Ends what runs, then does `last`, then ends the loop and its thread."""
         if self.is_current:
             raise RuntimeError(f"this {self._what} cannot be closed from within its own work")
@@ -112,7 +112,8 @@ class BackgroundLoop:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            await last()
+            if last is not None:
+                await last()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)

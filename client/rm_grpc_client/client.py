@@ -7,12 +7,12 @@ from contextlib import closing
 from types import TracebackType
 from typing import Literal, overload
 
-import grpc
-
 from rm_grpc.types import ModelInfo, Result, Score, ScoreOptions, TokenizeResult
 from rm_grpc_client.aio import AsyncRewardClient
 from rm_grpc_client.background import BackgroundLoop
 from rm_grpc_client.inputs import Scorable
+from rm_grpc_client.ordering import Ordering
+from rm_grpc_client.security import Security
 
 
 class RewardClient:
@@ -30,7 +30,8 @@ class RewardClient:
         timeout: float | None = 600.0,
         reconnect: float = 60.0,
         attempts: int = 20,
-        credentials: grpc.ChannelCredentials | None = None,
+        ordering: Ordering = "completion",
+        security: Security | None = None,
     ) -> None:
         self._background = BackgroundLoop("rm-grpc-client", "client")
 
@@ -42,10 +43,15 @@ class RewardClient:
                 timeout=timeout,
                 reconnect=reconnect,
                 attempts=attempts,
-                credentials=credentials,
+                ordering=ordering,
+                security=security,
             )
 
-        self._client = self._background.run(make())
+        try:
+            self._client = self._background.run(make())
+        except BaseException:
+            self._background.close()
+            raise
 
     def __enter__(self) -> RewardClient:
         return self

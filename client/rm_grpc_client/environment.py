@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal
 
-import grpc
-
 from rm_grpc.errors import InvalidRequestError, ItemCancelledError, RewardError
 from rm_grpc.types import Conversation, Item, ModelInfo, Score, ScoreOptions
 from rm_grpc_client.aio import AsyncRewardClient
@@ -29,6 +27,7 @@ from rm_grpc_client.inputs import Scorable, item_of
 from rm_grpc_client.lane import Outcome
 from rm_grpc_client.metrics import Metrics
 from rm_grpc_client.routing import STRATEGIES, Strategy
+from rm_grpc_client.security import Security
 from rm_grpc_client.shaping import Shaper, Shaping
 from rm_grpc_client.stream import each
 
@@ -110,7 +109,7 @@ class RewardEnvironment:
         hedge_after: seconds without an answer after which an item is sent to a second server too.
         timeout: seconds that each item may take; an item's own timeout wins. None waits for ever.
         reconnect: seconds without any server after which the work is given up.
-        credentials: for encrypted connections.
+        security: encryption, and the token that servers ask for.
 
     An environment lives on the event loop that it is first used on. Close it, or use it with `async with`. Threads use
     `SyncRewardEnvironment`.
@@ -128,7 +127,7 @@ class RewardEnvironment:
         hedge_after: float | None = None,
         timeout: float | None = 600.0,
         reconnect: float = 60.0,
-        credentials: grpc.ChannelCredentials | None = None,
+        security: Security | None = None,
     ) -> None:
         for name, given, choices in (
             ("failures", failures, ("raise", "none")),
@@ -148,7 +147,7 @@ class RewardEnvironment:
 
         def connect(address: str, patience: float) -> AsyncRewardClient:
             return AsyncRewardClient(
-                address, model=model, options=options, timeout=timeout, reconnect=patience, credentials=credentials
+                address, model=model, options=options, timeout=timeout, reconnect=patience, security=security
             )
 
         def fleet() -> Fleet:

@@ -84,7 +84,7 @@ class Lane:
         watch: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self.client.channel.unary_stream(_WATCH)
         while True:
             try:
-                async for status in watch(b""):
+                async for status in watch(b"", metadata=self.client.security.metadata()):
                     told(status == _SERVING)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:

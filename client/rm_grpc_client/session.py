@@ -22,6 +22,8 @@ _FIRST_WINDOW = 256
 """Items taken from the caller before the server has told its window."""
 _MESSAGE_OVERHEAD = 1024
 """Bytes kept free in a message, for what stands around its items."""
+_TIMEOUT_BYTES = 16
+"""By how much what is left of a timeout may be longer on the wire than the whole of it."""
 _ANSWER_GRACE = 5.0
 """Seconds past an item's deadline in which the server's own answer is still awaited."""
 _TAKEN_BACK = errors.ItemCancelledError("taken back by the caller")
@@ -52,7 +54,7 @@ class Session:
         timeout: seconds that each item may take, from when it is taken from the caller; None waits for ever.
         attempts: how often an item that the server has no room for is tried.
         reconnect: seconds for which an item that the server cannot score now is tried.
-        max_message_bytes: largest message that the server reads, until it tells its own limit; an item above it is an error.
+        max_message_bytes: largest message that may be sent; the server may tell a lower limit. An item above it is an error.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Session:
         self._timeout = timeout
         self._attempts = attempts
         self._reconnect = reconnect
-        self._max_message_bytes = max_message_bytes
+        self._own_limit = self._max_message_bytes = max_message_bytes
         self._owed: dict[str, _Owed] = {}
         self._unsent: deque[_Owed] = deque()
         self._waiting: list[tuple[float, int, _Owed]] = []
@@ -102,8 +104,8 @@ class Session:
 
     @property
     def is_finished(self) -> bool:
-        """Whether no result is owed and no item will come."""
-        return self.source_ended and self.owes_nothing
+        """Whether every result was given and no item will come."""
+        return self.source_ended and self.owes_nothing and not self._settled
 
     # --- from the caller ----------------------------------------------------------------------------------------------
 
@@ -121,7 +123,8 @@ class Session:
             return Result(item_id, index, error)
         except Exception as error:  # noqa: BLE001 - one odd item must not end the stream of the others
             return Result(item_id, index, errors.InvalidRequestError(f"cannot be read: {error!r}"))
-        owed = _Owed(index, item_id, proto, proto.ByteSize(), None if timeout is None else now + timeout)
+        deadline = None if timeout is None else now + timeout
+        owed = _Owed(index, item_id, proto, proto.ByteSize() + (0 if deadline is None else _TIMEOUT_BYTES), deadline)
         self._owed[proto.id] = owed
         self._unsent.append(owed)
         return None
@@ -203,6 +206,11 @@ class Session:
             times.append(self._waiting[0][0])
         return min(times, default=None)
 
+    @property
+    def next_retry(self) -> float | None:
+        """When the first of the items that wait is to be tried again, or before; None where none waits."""
+        return self._waiting[0][0] if self._waiting else None
+
     # --- from the server ----------------------------------------------------------------------------------------------
 
     def receive(self, response: reward_service_pb2.ScoreBatchResponse, now: float) -> list[Result]:
@@ -213,7 +221,8 @@ class Session:
             return [result for result in settled if result is not None]
         if kind == "opened":
             self.model_info = convert.model_info_from_proto(response.opened.model)
-            self._max_message_bytes = self.model_info.limits.max_message_bytes or self._max_message_bytes
+            theirs = self.model_info.limits.max_message_bytes
+            self._max_message_bytes = min(theirs, self._own_limit) if theirs else self._own_limit
             self.is_open = True
             self._set_window(response.opened.window)
         elif kind == "window":

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rm_grpc.errors import InvalidRequestError
 from rm_grpc.types import ControlTokens, ForeignMarkers, ScoreOptions
 from rm_grpc_client.environment import RewardEnvironment
 from rm_grpc_client.routing import STRATEGIES, Strategy
+from rm_grpc_client.security import Security
 
 ENV_PREFIX = "RM_GRPC_CLIENT_"
+_SWITCHES = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class ClientSettings:
         reconnect: seconds without any server after which the work is given up.
         routing: least_loaded or group.
         hedge_after: seconds without an answer after which a second server is asked; 0 for never.
+        tls, ca_file, cert_file, key_file, server_name, token, token_file, insecure: see `Security`; in the environment the two
+            that are yes or no are true or false.
     """
 
     addresses: tuple[str, ...] = ("127.0.0.1:50051",)
@@ -38,6 +42,14 @@ class ClientSettings:
     reconnect: float = 60.0
     routing: Strategy = "least_loaded"
     hedge_after: float = 0.0
+    tls: bool = False
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    token: str = field(default="", repr=False)
+    token_file: str = ""
+    insecure: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> ClientSettings:
@@ -56,6 +68,15 @@ class ClientSettings:
             raise InvalidRequestError(f"no such setting; there are {', '.join(sorted(known))}", field=unknown[0])
         return cls(**{key: _checked(key, value) for key, value in values.items()})
 
+    @property
+    def security(self) -> Security:
+        """How its servers are known, and it to them.
+
+        Raises:
+            InvalidRequestError: the settings do not go together.
+        """
+        return Security(**{field.name: getattr(self, field.name) for field in fields(Security)})
+
     def environment(self, **options: Any) -> RewardEnvironment:
         """An environment of these settings.
 
@@ -70,11 +91,17 @@ class ClientSettings:
             reconnect=self.reconnect,
             routing=self.routing,
             hedge_after=self.hedge_after or None,
+            security=self.security,
             **options,
         )
 
 
 def _checked(key: str, value: Any) -> Any:
+    if key in ("tls", "insecure"):
+        switch = _SWITCHES.get(value) if isinstance(value, str) else value
+        if not isinstance(switch, bool):
+            raise InvalidRequestError(f"must be true or false, not {value!r}", field=key)
+        return switch
     if key == "addresses":
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, Iterable) or not (found := tuple(str(part).strip() for part in parts if str(part).strip())):
@@ -82,7 +109,7 @@ def _checked(key: str, value: Any) -> Any:
         return found
     if key in ("timeout", "reconnect", "hedge_after"):
         try:
-            seconds = float(value)
+            seconds = -1.0 if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             seconds = -1.0
         if not 0 <= seconds < float("inf"):

@@ -14,6 +14,8 @@ from rm_grpc import errors
 from rm_grpc.types import Result
 from rm_grpc.v1 import reward_service_pb2_grpc
 from rm_grpc_client.inputs import Scorable
+from rm_grpc_client.ordering import SubmissionOrder
+from rm_grpc_client.security import Security
 from rm_grpc_client.session import Session
 
 if TYPE_CHECKING:
@@ -29,16 +31,26 @@ _LINGER_SECONDS = 1.0
 
 
 class ScoreStream:
-    """One score_stream at work: a feeder, a driver of connections, and the results between them and the caller."""
+    """One score_stream at work: a feeder, a driver of connections, and the results between them and the caller.
 
-    def __init__(self, session: Session, stub: Stub, reconnect: float) -> None:
+    Args:
+        security: what each call carries.
+        in_order: whether results are given in the order of submission.
+    """
+
+    def __init__(self, session: Session, stub: Stub, reconnect: float, *, security: Security, in_order: bool = False) -> None:
         self._session = session
         self._stub = stub
         self._reconnect = reconnect
+        self._security = security
+        self._order = SubmissionOrder() if in_order else None
         self._results: list[Result] = []
         self._ready = asyncio.Event()
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
+        self._wakes_at = 0.0
+        self._sooner = asyncio.Event()
+        """Set where the clock is to wake before `_wakes_at`."""
         self._lost_at: float | None = None
         self._last_error: object = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,12 +100,16 @@ class ScoreStream:
                 self._give([result])
             self._changed.set()
             # Results that the caller has not taken count too: a slow caller is not read ahead of.
-            while not self._session.has_room or len(self._results) >= self._session.window:
+            while not self._session.has_room or self._untaken >= self._session.window:
                 self._room.clear()
                 await self._room.wait()
         self._session.source_ended = True
         self._changed.set()
         self._ready.set()
+
+    @property
+    def _untaken(self) -> int:
+        return len(self._results) + (len(self._order) if self._order is not None else 0)
 
     async def _drive(self) -> None:
         """Keeps a connection for as long as results are owed."""
@@ -101,7 +117,8 @@ class ScoreStream:
         while not self._session.is_finished:
             if self._session.owes_nothing:
                 self._lost_at = None
-                await self._wait_for_change()
+                if not self._give(self._session.take_settled()):
+                    await self._wait_for_change()
                 continue
             if await self._connection():
                 continue
@@ -115,21 +132,26 @@ class ScoreStream:
     async def _keep_time(self) -> None:
         """Settles what time alone settles, whatever the connection does."""
         while True:
+            latest = time.monotonic() + _LONGEST_PAUSE
             wakeup = self._session.next_wakeup()
-            delay = _LONGEST_PAUSE if wakeup is None else wakeup - time.monotonic()
-            await asyncio.sleep(min(max(0.01, delay), _LONGEST_PAUSE))
+            self._wakes_at = latest if wakeup is None else min(wakeup, latest)
+            self._sooner.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._sooner.wait(), max(0.01, self._wakes_at - time.monotonic()))
             self._give(self._session.expire(time.monotonic()))
             self._changed.set()
 
     async def _connection(self) -> bool:
         """One connection to its end; whether everything was answered. Raises what sending again cannot mend."""
-        call = self._stub.ScoreBatch()
+        call = self._stub.ScoreBatch(metadata=self._security.metadata())
         sender = asyncio.create_task(self._send(call))
         try:
             async for response in call:
                 self._lost_at = None
                 self._give(self._session.receive(response, time.monotonic()))
                 self._changed.set()
+                if (retry := self._session.next_retry) is not None and retry < self._wakes_at:
+                    self._sooner.set()
             if self._session.is_finished:
                 return True
             # A server's death can look like the end of its answers.
@@ -151,7 +173,8 @@ class ScoreStream:
             while not self._session.is_finished:
                 while (message := self._session.next_message(time.monotonic())) is not None:
                     await call.write(message)
-                await self._wait_for_change()
+                if not self._give(self._session.take_settled()):
+                    await self._wait_for_change()
             await call.done_writing()
 
     async def _wait_for_change(self) -> None:
@@ -159,11 +182,13 @@ class ScoreStream:
         self._changed.clear()
         self._give(self._session.take_settled())
 
-    def _give(self, results: list[Result]) -> None:
+    def _give(self, results: list[Result]) -> bool:
+        """Passes results on; whether there were any."""
         if results:
-            self._results.extend(results)
+            self._results.extend(results if self._order is None else self._order.take(results))
             self._ready.set()
         self._room.set()
+        return bool(results)
 
 
 async def each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--address", default="127.0.0.1:50051")
     parser.add_argument("--model", default="arithmetic-logit")
     args = parser.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False)
+    ray.init("local", num_cpus=2, include_dashboard=False)  # a Ray of its own, whatever cluster this machine is in
     nemo_rl.register("rm_grpc")
     env = create_env("rm_grpc", {"addresses": [args.address], "model": args.model})
     logs = [[{"role": "user", "content": RENDERED}, {"role": "assistant", "content": answer}] for answer in ANSWERS]

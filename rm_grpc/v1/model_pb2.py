@@ -14,13 +14,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rm_grpc/v1/model.proto\x12\nrm_grpc.v1\"c\n\x06Limits\x12\x12\n\nmax_length\x18\x01 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cwindow_items\x18\x03 \x01(\x05\x12\x14\n\x0cwindow_bytes\x18\x04 \x01(\x03\"\xf3\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x13\n\x0bscorer_kind\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x17\n\x0f\x61ttribute_names\x18\x06 \x03(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x14\n\x0cmodel_digest\x18\t \x01(\t\x12\x16\n\x0eweights_digest\x18\n \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x0b \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x0c \x01(\t\x12\x0f\n\x07\x65ncoder\x18\r \x01(\t\x12\x15\n\rsettings_json\x18\x0e \x01(\t\x12\x17\n\x0fsettings_source\x18\x0f \x01(\t\x12\r\n\x05notes\x18\x10 \x03(\t\x12\"\n\x06limits\x18\x11 \x01(\x0b\x32\x12.rm_grpc.v1.Limitsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rm_grpc/v1/model.proto\x12\nrm_grpc.v1\"c\n\x06Limits\x12\x12\n\nmax_length\x18\x01 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cwindow_items\x18\x03 \x01(\x05\x12\x14\n\x0cwindow_bytes\x18\x04 \x01(\x03\"\xf3\x02\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x13\n\x0bscorer_kind\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\x17\n\x0f\x61ttribute_names\x18\x06 \x03(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x14\n\x0cmodel_digest\x18\t \x01(\t\x12\x16\n\x0eweights_digest\x18\n \x01(\t\x12\x18\n\x10tokenizer_digest\x18\x0b \x01(\t\x12\x17\n\x0ftemplate_digest\x18\x0c \x01(\t\x12\x0f\n\x07\x65ncoder\x18\r \x01(\t\x12\x15\n\rsettings_json\x18\x0e \x01(\t\x12\x17\n\x0fsettings_source\x18\x0f \x01(\t\x12\r\n\x05notes\x18\x10 \x03(\t\x12\"\n\x06limits\x18\x11 \x01(\x0b\x32\x12.rm_grpc.v1.LimitsBH\n\x0cio.rmgrpc.v1P\x01Z6github.com/rm-grpc/rm-grpc/client/go/rmgrpcpb;rmgrpcpbb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rm_grpc.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014io.rmgrpc.v1P\001Z6github.com/rm-grpc/rm-grpc/client/go/rmgrpcpb;rmgrpcpb'
   _globals['_LIMITS']._serialized_start=38
   _globals['_LIMITS']._serialized_end=137
   _globals['_MODELINFO']._serialized_start=140

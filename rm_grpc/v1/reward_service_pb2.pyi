@@ -103,6 +103,61 @@ class ScoreResponse(google.protobuf.message.Message):
 global___ScoreResponse = ScoreResponse
 
 @typing.final
+class ScoreEachRequest(google.protobuf.message.Message):
+    """A bounded list to score, each item answered as it is ready."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    ITEMS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Name of the model; may be empty where only one is served."""
+    @property
+    def options(self) -> rm_grpc.v1.score_pb2.ScoreOptions:
+        """How to score."""
+
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[rm_grpc.v1.conversation_pb2.Item]:
+        """What to score; at least one."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        options: rm_grpc.v1.score_pb2.ScoreOptions | None = ...,
+        items: collections.abc.Iterable[rm_grpc.v1.conversation_pb2.Item] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["items", b"items", "model", b"model", "options", b"options"]) -> None: ...
+
+global___ScoreEachRequest = ScoreEachRequest
+
+@typing.final
+class ScoreEachResponse(google.protobuf.message.Message):
+    """Outcomes that are ready."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: builtins.int
+    model_digest: builtins.str
+    """Digest of the model, as in ModelInfo."""
+    @property
+    def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[rm_grpc.v1.score_pb2.ItemResult]:
+        """Some of them, in the order of completion. An item without an id has its position for one."""
+
+    def __init__(
+        self,
+        *,
+        results: collections.abc.Iterable[rm_grpc.v1.score_pb2.ItemResult] | None = ...,
+        model_digest: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["model_digest", b"model_digest", "results", b"results"]) -> None: ...
+
+global___ScoreEachResponse = ScoreEachResponse
+
+@typing.final
 class OpenStream(google.protobuf.message.Message):
     """Opens a stream."""
 

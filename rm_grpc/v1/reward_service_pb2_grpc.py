@@ -52,6 +52,11 @@ class RewardServiceStub(object):
                 request_serializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreBatchRequest.SerializeToString,
                 response_deserializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreBatchResponse.FromString,
                 _registered_method=True)
+        self.ScoreEach = channel.unary_stream(
+                '/rm_grpc.v1.RewardService/ScoreEach',
+                request_serializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreEachRequest.SerializeToString,
+                response_deserializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreEachResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/rm_grpc.v1.RewardService/ListModels',
                 request_serializer=rm__grpc_dot_v1_dot_reward__service__pb2.ListModelsRequest.SerializeToString,
@@ -90,6 +95,13 @@ class RewardServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScoreEach(self, request, context):
+        """Scores a bounded list, each item answered as it is ready: ScoreBatch for clients that cannot send a stream, such as browsers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that are served.
         """
@@ -123,6 +135,11 @@ def add_RewardServiceServicer_to_server(servicer, server):
                     servicer.ScoreBatch,
                     request_deserializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreBatchRequest.FromString,
                     response_serializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreBatchResponse.SerializeToString,
+            ),
+            'ScoreEach': grpc.unary_stream_rpc_method_handler(
+                    servicer.ScoreEach,
+                    request_deserializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreEachRequest.FromString,
+                    response_serializer=rm__grpc_dot_v1_dot_reward__service__pb2.ScoreEachResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -196,6 +213,33 @@ class RewardService(object):
             '/rm_grpc.v1.RewardService/ScoreBatch',
             rm__grpc_dot_v1_dot_reward__service__pb2.ScoreBatchRequest.SerializeToString,
             rm__grpc_dot_v1_dot_reward__service__pb2.ScoreBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreEach(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/rm_grpc.v1.RewardService/ScoreEach',
+            rm__grpc_dot_v1_dot_reward__service__pb2.ScoreEachRequest.SerializeToString,
+            rm__grpc_dot_v1_dot_reward__service__pb2.ScoreEachResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,12 @@ class RewardServiceStub:
     items come. One bad item never ends the stream.
     """
 
+    ScoreEach: grpc.UnaryStreamMultiCallable[
+        rm_grpc.v1.reward_service_pb2.ScoreEachRequest,
+        rm_grpc.v1.reward_service_pb2.ScoreEachResponse,
+    ]
+    """Scores a bounded list, each item answered as it is ready: ScoreBatch for clients that cannot send a stream, such as browsers."""
+
     ListModels: grpc.UnaryUnaryMultiCallable[
         rm_grpc.v1.reward_service_pb2.ListModelsRequest,
         rm_grpc.v1.reward_service_pb2.ListModelsResponse,
@@ -75,6 +81,12 @@ class RewardServiceAsyncStub:
     """Scores a stream of items, each answered as it is ready. The first message opens the stream; half-close means that no more
     items come. One bad item never ends the stream.
     """
+
+    ScoreEach: grpc.aio.UnaryStreamMultiCallable[
+        rm_grpc.v1.reward_service_pb2.ScoreEachRequest,
+        rm_grpc.v1.reward_service_pb2.ScoreEachResponse,
+    ]
+    """Scores a bounded list, each item answered as it is ready: ScoreBatch for clients that cannot send a stream, such as browsers."""
 
     ListModels: grpc.aio.UnaryUnaryMultiCallable[
         rm_grpc.v1.reward_service_pb2.ListModelsRequest,
@@ -117,6 +129,14 @@ class RewardServiceServicer(metaclass=abc.ABCMeta):
         """Scores a stream of items, each answered as it is ready. The first message opens the stream; half-close means that no more
         items come. One bad item never ends the stream.
         """
+
+    @abc.abstractmethod
+    def ScoreEach(
+        self,
+        request: rm_grpc.v1.reward_service_pb2.ScoreEachRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[rm_grpc.v1.reward_service_pb2.ScoreEachResponse], collections.abc.AsyncIterator[rm_grpc.v1.reward_service_pb2.ScoreEachResponse]]:
+        """Scores a bounded list, each item answered as it is ready: ScoreBatch for clients that cannot send a stream, such as browsers."""
 
     @abc.abstractmethod
     def ListModels(

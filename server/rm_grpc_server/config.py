@@ -7,7 +7,6 @@ that is not declared here is refused. This is the only module that reads `os.env
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rm_grpc.addresses import is_loopback
 from rm_grpc_server.errors import ConfigError
 
 ENV_PREFIX = "RM_GRPC_"
@@ -190,6 +190,18 @@ class ServerSettings(Settings):
     http: str = Field(
         "", description="address and port of the HTTP interface (see docs/http.md); empty for none; port 0 takes a free one"
     )
+    http_origins: str = Field(
+        "", description="web pages that may use HTTP: origins such as https://example.org, with commas between; * for all"
+    )
+    tls_cert_file: str = Field(
+        "", description="PEM of the server's certificate and those up to its authority; encrypts gRPC and HTTP"
+    )
+    tls_key_file: str = Field("", description="PEM of the certificate's key")
+    tls_client_ca_file: str = Field(
+        "", description="PEM of authorities; clients must then bring a certificate from one of them"
+    )
+    token_file: str = Field("", description="file of tokens, one a line; callers must then bring one of them")
+    token_env: str = Field("", description="name of an environment variable that holds such tokens, with spaces between")
     insecure: bool = Field(False, description="allow listening beyond this machine without encryption")
     models: tuple[ModelSettings, ...] = Field(
         tuple(ModelSettings(path=path) for path in EMBEDDED_MODELS),
@@ -249,23 +261,24 @@ class ServerSettings(Settings):
             raise ValueError(f"models: {sorted(twice)} is named twice; give each a name of its own (NAME=PATH)")
         if self.max_batch_tokens and self.fill_batch_tokens > self.max_batch_tokens:
             raise ValueError("fill_batch_tokens: must not be more than max_batch_tokens")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("tls_cert_file and tls_key_file: go together")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file: goes with tls_cert_file and tls_key_file")
+        if self.http_origins and not self.http:
+            raise ValueError("http_origins: goes with http")
         for key, address in (("listen", self.listen), ("http", self.http)):
-            if address and not self.insecure and not is_loopback(address):
+            if address and not (self.tls_cert_file or self.insecure or is_loopback(address)):
                 raise ValueError(
-                    f"{key}: {address} can be reached from other machines without encryption; allow it with insecure"
+                    f"{key}: {address} can be reached from other machines; encrypt with tls_cert_file and tls_key_file, or "
+                    "allow it without with insecure"
                 )
         return self
 
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The web pages that may use HTTP."""
+        return tuple(origin.strip() for origin in self.http_origins.split(",") if origin.strip())
 
 
 def load_settings(

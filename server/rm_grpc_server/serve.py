@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
+from rm_grpc.addresses import is_loopback
 from rm_grpc_server.config import ServerSettings
 from rm_grpc_server.engine.devices import Claims
 from rm_grpc_server.engine.engine import Engine
@@ -96,9 +97,7 @@ async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIte
     engines: dict[str, Engine] = {model.info.name: _engine(model, settings, text_threads, trace) for model in models}
     engines |= {model.served_name: open_ensemble(model, settings, engines) for model in settings.models if is_ensemble(model)}
     try:
-        server = RewardServer(
-            engines, limits(settings, 0), settings.listen, http=settings.http, most_bytes=settings.queue_bytes
-        )
+        server = RewardServer(engines, limits(settings, 0), settings)
         await server.start()
         yield server
         await server.stop(0)
@@ -146,9 +145,17 @@ def _watch_stdin(stop: asyncio.Event) -> None:
 
 
 def _announce(server: RewardServer, settings: ServerSettings) -> None:
-    _LOG.info("serving %s on %s", ", ".join(model.served_name for model in settings.models), server.address)
+    asked = ["TLS"] * bool(settings.tls_cert_file) + ["clients' certificates"] * bool(settings.tls_client_ca_file)
+    has_tokens = bool(settings.token_file or settings.token_env)
+    asked += ["a token"] * has_tokens
+    models = ", ".join(model.served_name for model in settings.models)
+    _LOG.info("serving %s on %s, with %s", models, server.address, ", ".join(asked) or "no encryption and no token")
     if server.http_address:
-        _LOG.info("serving HTTP on http://%s, described in http://%s/openapi.json", server.http_address, server.http_address)
+        url = f"{'https' if settings.tls_cert_file else 'http'}://{server.http_address}"
+        _LOG.info("serving HTTP on %s, described in %s/openapi.json", url, url)
+    for address in filter(None, (server.address, server.http_address)):
+        if not (has_tokens or settings.tls_client_ca_file or is_loopback(address)):
+            _LOG.warning("whoever reaches %s may use it; token_file or tls_client_ca_file would ask who they are", address)
     if settings.ready_file is not None:
         partial = settings.ready_file.with_name(settings.ready_file.name + ".partial")
         partial.write_text("\n".join(filter(None, (server.address, server.http_address))))

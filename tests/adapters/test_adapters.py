@@ -158,6 +158,7 @@ def test_settings_come_from_code_before_the_environment() -> None:
         ({"hedge_after": "-3"}, "hedge_after"),
         ({"routing": "random"}, "routing"),
         ({"control_tokens": "keep"}, "control_tokens"),
+        ({"tls": "yes"}, "tls"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(given: dict[str, Any], field: str) -> None:
@@ -166,6 +167,17 @@ def test_settings_that_cannot_be_are_refused(given: dict[str, Any], field: str) 
     assert caught.value.field == field
     with pytest.raises(errors.InvalidRequestError):
         ClientSettings.of({}, {f"RM_GRPC_CLIENT_{key.upper()}": value for key, value in given.items()})
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [({"tls": 1}, "tls"), ({"insecure": ["true"]}, "insecure"), ({"model": True}, "model"), ({"timeout": True}, "timeout")],
+)
+def test_only_switches_are_yes_or_no(given: dict[str, Any], field: str) -> None:
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        ClientSettings.of(given, {})
+    assert caught.value.field == field
+    assert ClientSettings.of({"tls": True, "insecure": "false"}, {}).security.is_encrypted
 
 
 def test_messages_come_in_the_containers_that_trainers_have() -> None:

@@ -214,3 +214,9 @@ def test_messages_of_another_shape(raw: Any, field: str, error: type[errors.Rewa
     with pytest.raises(error) as caught:
         Conversation.from_openai(raw)
     assert caught.value.field == field
+
+
+def test_an_activation_of_a_newer_server_stays_a_number() -> None:
+    score = convert.score_from_proto(score_pb2.Score(score=0.5, raw_score=1.0, activation=77))
+    assert score.activation == 77
+    assert convert.score_to_proto(score).activation == 77

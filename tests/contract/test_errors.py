@@ -47,6 +47,16 @@ def test_any_text_stays_under_a_kilobyte(message: str, field: str, delay: float 
     errors.from_status(status)
 
 
+def test_a_code_without_a_class_stays_what_it_is() -> None:
+    for code in grpc.StatusCode:
+        back = errors.from_status(status_pb2.Status(code=code.value[0], message="no"))
+        assert back.code is code
+        assert pickle.loads(pickle.dumps(back)).code is code
+        assert back.at("field").code is code
+        assert errors.from_status(errors.to_status(back)).code is code
+        assert errors.from_rpc_error(code, "no", ()).code is code
+
+
 def test_a_reason_of_a_newer_server_becomes_its_code() -> None:
     status = errors.to_status(errors.OverloadedError("later", retry_delay=2))
     info = status.details[0]

@@ -104,12 +104,11 @@ def test_batches_are_formed_and_no_larger_than_asked_for(tmp_path: Path) -> None
 def test_coroutines_have_one_loop_and_one_request_a_call(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     with OpenedServer([external("NotedAsync", args={"file": str(notes)})]) as running:
-        begin = time.monotonic()
         assert running.outcomes("NotedAsync", *("x" * at for at in range(1, 33))) == list(range(1, 33))
-        assert time.monotonic() - begin < 32 * 0.05 / 2, "several were in flight"
         described = json.loads(running.models[0].info.settings_json)["scorer"]
     told = [line.split()[0] for line in notes.read_text().splitlines()]
-    assert told == ["made", "warm", *["one"] * 32, "closed"]
+    assert [one for one in told if one != "over"] == ["made", "warm", *["one"] * 32, "closed"]
+    assert told.index("over") > told.index("one") + 1, "several were in flight"
     assert described["source_digest"].startswith("sha256:")
 
 

@@ -261,7 +261,7 @@ async def test_whatever_happens_each_item_has_one_outcome(logit: LocalModel, see
             await first.finish()
             await second.finish()
         outcomes = first.check() + second.check()
-        engine_is_empty = [len(engine._open) for engine in server._server._engines.values()]  # type: ignore[union-attr]
+        engine_is_empty = [len(engine._open) for engine in server.engines.values()]
     assert engine_is_empty == [0]
     assert outcomes["Score"] > 0
     known = {"Score", "QuarantinedError", "ScorerFailedError", "DeadlineExceededError", "ItemCancelledError"}
@@ -286,7 +286,7 @@ async def test_ten_times_overload_is_refused_with_a_time_to_wait_and_bounded(log
             for _ in range(190):
                 await stream.send(*([*ids(generator), *range(1, 60)] for _ in range(16)))
                 await asyncio.sleep(0)
-            engine = next(iter(server._server._engines.values()))  # type: ignore[union-attr]
+            engine = next(iter(server.engines.values()))
             assert len(engine._open) <= 300 + 2 * 400 / 60 + 1, "what waits, and two batches"
             await stream.finish()
             grown = memory() - before
@@ -344,7 +344,7 @@ async def test_ten_thousand_streams_opened_and_cancelled_leave_nothing_behind(lo
             await many(8000)
             await asyncio.sleep(0.5)
             grown = memory() - before
-        engine = next(iter(server._server._engines.values()))  # type: ignore[union-attr]
+        engine = next(iter(server.engines.values()))
         wait_until(lambda: not engine._open)
         scored = None
         for _ in range(20):  # grpc may cancel a call that follows thousands of resets

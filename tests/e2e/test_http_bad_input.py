@@ -462,7 +462,7 @@ def test_after_all_that_scores_are_the_same_and_nothing_is_held(server: ServerTh
     response = send(server, "/classify", {"messages": CHAT})
     assert response.json()["data"][0]["probs"] == [expected]
     assert server._server is not None
-    [engine] = server._server._engines.values()
+    [engine] = server.engines.values()
     wait_until(lambda: engine.fill == 0.0)
 
 

@@ -59,7 +59,7 @@ class Held:
     def waiting(self) -> int:
         """Items that are accepted and not over."""
         assert self.server._server is not None
-        [engine] = self.server._server._engines.values()
+        [engine] = self.server.engines.values()
         held: Any = engine
         return len(held._open)
 
@@ -67,7 +67,7 @@ class Held:
     def fullness(self) -> float:
         """How full the queue before the replica is."""
         assert self.server._server is not None
-        [engine] = self.server._server._engines.values()
+        [engine] = self.server.engines.values()
         return engine.fill
 
     def send(self, path: str, body: Any) -> Future[httpx.Response]:
@@ -431,7 +431,7 @@ def test_http_is_served_where_it_is_asked_for_only(logit: LocalModel) -> None:
 
 def test_http_beyond_this_machine_must_be_asked_for(tmp_path: Path) -> None:
     for address in ("0.0.0.0:80", "[::]:80", "10.0.0.1:80"):
-        with pytest.raises(ConfigError, match=r"http: .* can be reached from other machines without encryption.*insecure"):
+        with pytest.raises(ConfigError, match=r"http: .* can be reached from other machines; encrypt .* insecure"):
             load_settings(flags={"http": address}, environ={})
         assert load_settings(flags={"http": address, "insecure": True}, environ={}).http == address
     assert load_settings(flags={"http": "127.0.0.1:80"}, environ={}).http == "127.0.0.1:80"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rm_grpc.addresses import is_loopback
 from rm_grpc_cli.__main__ import group
-from rm_grpc_server.config import ENV_PREFIX, ModelSettings, ServerSettings, TextSettings, is_loopback, load_settings, parse
+from rm_grpc_server.config import ENV_PREFIX, ModelSettings, ServerSettings, TextSettings, load_settings, parse
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.presets import presets, resolve
 from rm_grpc_server.scoring.registry import FACTORIES

@@ -93,6 +93,7 @@ class NotedAsync(Noted):
         assert asyncio.get_running_loop() is self._loop
         self._note("one")
         await asyncio.sleep(0.05)
+        self._note("over")
         return self._weight * len(request.response)
 
     async def close(self) -> None:  # type: ignore[override]

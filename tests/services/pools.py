@@ -16,8 +16,7 @@ from rm_grpc_server.text.encoding import Encoding
 
 
 def entry(*ids: int) -> Entry:
-    future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    made = Entry(Item("", "x"), ScoreOptions(), future, None, 0.0)  # type: ignore[arg-type]
+    made = Entry(Item("", "x"), ScoreOptions(), None, 0.0)
     made.encoding = Encoding(np.array(ids, dtype=np.int32), "", (len(ids) - 1,))
     made.queued = time.monotonic()
     return made

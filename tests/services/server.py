@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 from rm_grpc_server.config import ServerSettings
+from rm_grpc_server.engine.engine import Engine
 from rm_grpc_server.opening import Model
 from rm_grpc_server.serve import running
 from rm_grpc_server.transport.server import RewardServer
@@ -63,6 +64,12 @@ class ServerThread:
         self.models = models
         self._block = running(self._settings, models)
         return await self._block.__aenter__()
+
+    @property
+    def engines(self) -> dict[str, Engine]:
+        """What it scores with, by model name; to be used on its loop."""
+        assert self._server is not None
+        return dict(self._server.engines)
 
     def drain(self, grace: float) -> None:
         """Begins to drain, as SIGTERM does, and waits for its end."""

@@ -81,15 +81,13 @@ class Encoder:
             return None
         ids, _ = self.encode([text])
         ends = np.cumsum(self._lengths[ids])
-        begins = np.zeros(len(text.encode()) + 1, dtype=np.int64)  # by byte: the character it belongs to
-        begins[:-1] = np.cumsum(_is_first(text)) - 1
-        begins[-1] = len(text)
+        characters = _characters(text)
         if not len(ids):
             return ids, ends, ends
-        if ends[-1] != len(begins) - 1:
-            raise AssertionError(f"the ids of {text[:80]!r} stand for {ends[-1]} bytes, and it has {len(begins) - 1}")
+        if ends[-1] != len(characters):
+            raise AssertionError(f"the ids of {text[:80]!r} stand for {ends[-1]} bytes, and it has {len(characters)}")
         starts = np.concatenate([[0], ends[:-1]])
-        return ids, begins[starts], begins[ends - 1] + 1
+        return ids, characters[starts], characters[ends - 1] + 1
 
     @cached_property
     def _lengths(self) -> LongArray:
@@ -102,6 +100,7 @@ class Encoder:
         return lengths
 
 
-def _is_first(text: str) -> npt.NDArray[np.bool_]:
-    """By byte of its UTF-8: whether a character begins there."""
-    return (np.frombuffer(text.encode(), dtype=np.uint8) & 0xC0) != 0x80
+def _characters(text: str) -> LongArray:
+    """By byte of its UTF-8: the character that it belongs to."""
+    begins = (np.frombuffer(text.encode(), dtype=np.uint8) & 0xC0) != 0x80
+    return np.cumsum(begins, dtype=np.int64) - 1

@@ -103,18 +103,7 @@ def parse(text: str) -> Recipe:
 
 
 def _recipe(parsed: Mapping[str, Any]) -> Recipe:
-    known = {
-        "version",
-        "truncation",
-        "padding",
-        "added_tokens",
-        "normalizer",
-        "pre_tokenizer",
-        "post_processor",
-        "decoder",
-        "model",
-    }
-    _refuse(set(parsed) - known, "key")
+    _refuse(set(parsed) - _KEYS, "key")
     normalizer = _steps(parsed.get("normalizer"), "normalizers")
     pre_tokenizer = _steps(parsed.get("pre_tokenizer"), "pretokenizers")
     model = parsed["model"]

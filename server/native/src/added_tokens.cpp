@@ -4,8 +4,8 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "unicode_tables.h"
 #include "utf8.h"
+#include "words.h"
 
 namespace rm_grpc {
 
@@ -33,8 +33,7 @@ bool any(Lanes found) {
 }
 
 bool is_space(const unsigned char* at, const unsigned char* end) {
-    const auto type = unicode::class_of(utf8::decode(at, end).code);
-    return type == unicode::Class::space || type == unicode::Class::newline;
+    return words::is_blank(words::read(at, end).type);
 }
 
 }  // namespace

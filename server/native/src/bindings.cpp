@@ -48,13 +48,12 @@ std::vector<std::string_view> views_of(const nb::list& texts) {
     return views;
 }
 
+// `texts` is the caller's own: nobody may change it while the GIL is released.
 nb::tuple encode(const rm_grpc::Encoder& encoder, const nb::list& texts, bool plain,
                  const std::optional<std::string>& instructions) {
     const rm_grpc::EncodeOptions options{
         .plain = plain, .instructions = instructions ? &rm_grpc::instructions(*instructions) : nullptr};
-    // The list may be changed by other threads once the GIL is released.
-    const auto kept = nb::steal<nb::list>(PyList_GetSlice(texts.ptr(), 0, PyList_GET_SIZE(texts.ptr())));
-    const auto views = views_of(kept);
+    const auto views = views_of(texts);
     rm_grpc::Ids ids;
     std::vector<std::int64_t> offsets{0};
     {

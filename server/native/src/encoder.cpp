@@ -58,8 +58,9 @@ Encoder::Encoder(const Recipe& recipe)
       behind_(added_tokens(recipe, true)) {
     if (recipe.prepend_space && recipe.words != Words::sentence_pieces)
         throw std::invalid_argument("only sentence pieces begin with a space of their own");
-    for (const auto token : vocabulary_.whole_words())
-        if (!vocabulary_.origin(token).reachable) stubborn_.emplace_back(vocabulary_.text(token), token);
+    for (TokenId token = 0; recipe.ignore_merges && token < vocabulary_.size(); ++token)
+        if (vocabulary_.length(token) != 0 && !vocabulary_.origin(token).reachable)
+            stubborn_.emplace_back(vocabulary_.text(token), token);
     std::sort(stubborn_.begin(), stubborn_.end());
 }
 

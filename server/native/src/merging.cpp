@@ -39,7 +39,7 @@ bool Merger::stay_apart(TokenId left, TokenId right) const {
 
 bool Merger::stay_apart_cached(TokenId left, TokenId right) {
     const auto pair = std::uint64_t{left} << 32 | std::uint64_t{right} << 1;
-    auto& known = known_[(pair * 0x9E3779B97F4A7C15u) >> (64 - kKnownBits)];
+    auto& known = known_[(pair * kOdd) >> (64 - kKnownBits)];
     if ((known & ~std::uint64_t{1}) != pair) known = pair | static_cast<std::uint64_t>(stay_apart(left, right));
     return (known & 1) != 0;
 }

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cstdio>
 #include <stdexcept>
-#include <unordered_map>
 
 #include "utf8.h"
 
@@ -64,7 +63,7 @@ std::string from_sentence_piece(std::string_view token) {
 
 PairTable::PairTable(std::size_t capacity) {
     const auto size = std::bit_ceil(std::max<std::size_t>(2 * capacity, 64));
-    entries_.assign(size, ~std::uint64_t{0});
+    entries_.assign(size, kNothing);
     results_.resize(size);
     filter_.resize((size << kFilterBits) / 64);
     mask_ = size - 1;
@@ -73,11 +72,10 @@ PairTable::PairTable(std::size_t capacity) {
 
 void PairTable::put(TokenId left, TokenId right, std::uint32_t rank, TokenId result) {
     const auto pair = std::uint64_t{left} << kTokenBits | right;
-    const auto hash = pair * 0x9E3779B97F4A7C15u;
+    const auto hash = pair * kOdd;
     const auto bit = hash >> (shift_ - kFilterBits);
     filter_[bit / 64] |= std::uint64_t{1} << (bit % 64);
-    auto at = hash >> shift_;
-    while (entries_[at] != ~std::uint64_t{0} && entries_[at] >> kRankBits != pair) at = (at + 1) & mask_;
+    const auto at = slot(pair, hash);
     entries_[at] = pair << kRankBits | rank;
     results_[at] = result;
 }
@@ -87,7 +85,7 @@ Vocabulary::Vocabulary(const Recipe& recipe)
     read_tokens(recipe);
     read_leaves();
     read_merges(recipe);
-    find_origins(recipe.ignore_merges);
+    find_origins();
     find_shorter();
 }
 
@@ -192,7 +190,7 @@ std::vector<TokenId> Vocabulary::merge_plainly(std::string_view text, Origin* or
     return symbols;
 }
 
-void Vocabulary::find_origins(bool ignore_merges) {
+void Vocabulary::find_origins() {
     origins_.resize(texts_.size());
     lengths_.resize(texts_.size());
     for (TokenId id = 0; id < texts_.size(); ++id) {
@@ -201,7 +199,6 @@ void Vocabulary::find_origins(bool ignore_merges) {
         auto& origin = origins_[id];
         const auto symbols = merge_plainly(texts_[id], &origin);
         origin.reachable = symbols.size() == 1 && symbols.front() == id;
-        if (origin.reachable || ignore_merges) whole_words_.push_back(id);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "hash.h"
 #include "large.h"
 #include "recipe.h"
 
@@ -37,14 +38,20 @@ class PairTable {
 
   private:
     const std::uint64_t* find(TokenId left, TokenId right) const {
-        static constexpr std::uint64_t kNothing = ~std::uint64_t{0};
         const auto pair = std::uint64_t{left} << kTokenBits | right;
-        const auto hash = pair * 0x9E3779B97F4A7C15u;
+        const auto hash = pair * kOdd;
         if (const auto bit = hash >> (shift_ - kFilterBits); (filter_[bit / 64] >> (bit % 64) & 1) == 0) return &kNothing;
-        for (auto at = hash >> shift_;; at = (at + 1) & mask_)
-            if (entries_[at] >> kRankBits == pair || entries_[at] == kNothing) return &entries_[at];
+        return &entries_[slot(pair, hash)];
     }
 
+    // Where a pair stands, or would.
+    std::size_t slot(std::uint64_t pair, std::uint64_t hash) const {
+        auto at = hash >> shift_;
+        while (entries_[at] >> kRankBits != pair && entries_[at] != kNothing) at = (at + 1) & mask_;
+        return at;
+    }
+
+    static constexpr std::uint64_t kNothing = ~std::uint64_t{0};
     static constexpr unsigned kFilterBits = 2;  // more than a slot has: so many times fewer false alarms
 
     Large<std::uint64_t> entries_;
@@ -128,16 +135,12 @@ class Vocabulary {
     const Trie& trie() const { return trie_; }
     std::string_view text(TokenId token) const { return texts_[token]; }
     std::size_t size() const { return texts_.size(); }
-    bool byte_level() const { return byte_level_; }
 
     // The token of a byte that stands for itself: a leaf of the byte-level alphabet, or SentencePiece's <0xNN>.
     TokenId byte_token(unsigned char byte) const { return byte_tokens_[byte]; }
 
     // Bytes that stand side by side in some reachable token: the first times 256, and the second.
     const std::bitset<65536>& neighbours() const { return neighbours_; }
-
-    // Token ids whose own text, standing alone as a word, encodes to them.
-    const std::vector<TokenId>& whole_words() const { return whole_words_; }
 
     // The tokens of a text by the definition: merge the pair of the lowest rank, the leftmost of equals, until none is left.
     // Quadratic, and so for short texts only. `origin`, where given, gets what the last merge was.
@@ -147,7 +150,7 @@ class Vocabulary {
     void read_tokens(const Recipe& recipe);
     void read_leaves();
     void read_merges(const Recipe& recipe);
-    void find_origins(bool ignore_merges);
+    void find_origins();
     void find_shorter();
     std::vector<TokenId> leaves(std::string_view text) const;
 
@@ -156,7 +159,6 @@ class Vocabulary {
     Large<Origin> origins_;
     Large<Trie::Found> shorter_;
     Large<std::uint32_t> lengths_;
-    std::vector<TokenId> whole_words_;
     std::bitset<65536> neighbours_;
     std::array<TokenId, 256> byte_tokens_{};
     std::unordered_map<char32_t, TokenId> leaves_;  // of sentence pieces: characters that are tokens

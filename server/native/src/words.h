@@ -1,4 +1,4 @@
-// Where the words of a text end: the plain scanners, one character at a time. They are the ground truth of masks.h.
+// Where the words of a text end: the plain scanners, one character at a time. They are the ground truth of window.h.
 //
 // None of these regular expressions looks back, so that a word depends only on what stands behind its first byte.
 #pragma once
@@ -13,9 +13,6 @@ namespace rm_grpc::words {
 
 using Byte = unsigned char;
 using unicode::Class;
-
-// What the scanners ask of a character.
-enum class Kind : std::uint8_t { letter, number, blank, newline, other };
 
 // What tells the families apart. The regular expressions are those of the published tokenizers, and stand at their scanners.
 struct Rules {
@@ -110,11 +107,14 @@ class Scanner {
     static bool plain(Class c) { return !letter(c) && c != Class::number && !is_blank(c); }
 
   private:
-    template <class Test>
-    const Byte* run(const Byte* at, Test test) const {
+    static bool anywhere(const Character&) { return true; }
+
+    // The end of the characters that pass the test, as far as the piece goes.
+    template <class Test, class Inside = bool (*)(const Character&)>
+    const Byte* run(const Byte* at, Test test, Inside inside = anywhere) const {
         while (at != end_) {
             const auto c = look(at, end_);
-            if (!test(c.type)) break;
+            if (!inside(c) || !test(c.type)) break;
             at += c.length;
         }
         return at;
@@ -240,26 +240,16 @@ class Scanner {
         const auto* const behind = at + first.length;
         const auto second = behind == end_ ? Character{0, 0, Class::other} : look(behind, end_);
         const bool more = behind != end_ && inside(second);
-        if (letter(first.type)) return deepseek_run(at, inside, letter);
+        if (letter(first.type)) return run(at, letter, inside);
         if (is_punctuation(first.type)) {
             if (more && first.code < 0x80 && is_ascii_letter(second.code)) return ascii_letters(behind);
-            return deepseek_tail(deepseek_run(at, inside, is_punctuation), inside);
+            return deepseek_tail(run(at, is_punctuation, inside), inside);
         }
-        if (more && first.type != Class::newline && letter(second.type)) return deepseek_run(behind, inside, letter);
+        if (more && first.type != Class::newline && letter(second.type)) return run(behind, letter, inside);
         if (more && first.code == ' ' && is_punctuation(second.type))
-            return deepseek_tail(deepseek_run(behind, inside, is_punctuation), inside);
+            return deepseek_tail(run(behind, is_punctuation, inside), inside);
         if (is_blank(first.type)) return blanks<true>(at, [inside](const Character& c) { return !inside(c); });
         return unmatched(behind, inside);
-    }
-
-    template <class Inside, class Test>
-    const Byte* deepseek_run(const Byte* at, Inside inside, Test test) const {
-        while (at != end_) {
-            const auto c = look(at, end_);
-            if (!inside(c) || !test(c.type)) break;
-            at += c.length;
-        }
-        return at;
     }
 
     template <class Inside>

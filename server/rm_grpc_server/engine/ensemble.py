@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from rm_grpc import errors
 from rm_grpc.types import Activation, Item, ModelInfo, Score, ScoreOptions, TokenizeResult, Verdict
 from rm_grpc_server.config import Normalization
 from rm_grpc_server.engine.engine import STOPPED, Engine
-from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.entry import Entry, Outcome
 from rm_grpc_server.engine.parts import join
 from rm_grpc_server.engine.scores import Scoring
 from rm_grpc_server.scoring.kinds.ensemble import Options
@@ -58,8 +57,8 @@ class EnsembleEngine:
         sizes: Sequence[int] = (),
     ) -> list[Entry]:
         """See `Engine`."""
-        loop, now = asyncio.get_running_loop(), time.monotonic()
-        entries = [Entry(item, options, loop.create_future(), None, now, stream) for item in items]
+        now = time.monotonic()
+        entries = [Entry(item, options, None, now, stream) for item in items]
         if self._is_closed:
             for entry in entries:
                 entry.resolve(STOPPED)
@@ -72,8 +71,8 @@ class EnsembleEngine:
         places = [list(distinct).index(engine) for engine in self._engines.values()]
         for entry, children in zip(entries, zip(*asked, strict=True), strict=True):
             self._open.add(entry)
-            entry.future.add_done_callback(lambda _, entry=entry: self._open.discard(entry))  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
-            join(entry, children, lambda scores, entry=entry: self._together(entry, [scores[at] for at in places]), names=names)  # type: ignore[misc]
+            entry.watch(self._over)
+            join(entry, children, lambda scores, entry=entry: self._together(entry, [scores[at] for at in places]), names=names)  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
         return entries
 
     async def tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
@@ -88,6 +87,10 @@ class EnsembleEngine:
         self._is_closed = True
         for entry in list(self._open):
             entry.resolve(STOPPED)
+
+    def _over(self, entry: Entry, outcome: Outcome) -> None:
+        del outcome
+        self._open.discard(entry)
 
     def _together(self, entry: Entry, scores: Sequence[Score]) -> Score | errors.RewardError:
         used = [replace(score, raw_score=score.score) for score in scores]

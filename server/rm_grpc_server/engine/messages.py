@@ -8,13 +8,13 @@ import struct
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice
-from typing import Any, TypeAlias, cast
+from itertools import accumulate, chain, islice, pairwise
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
-from rm_grpc.types import Item
-from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription
+from rm_grpc.types import Item, Verdict
+from rm_grpc_server.scoring.protocols import BatchOutcome, Outcome, ScorerDescription
 from rm_grpc_server.text.encoding import Tokens
 
 LENGTH = struct.Struct("!Q")
@@ -54,9 +54,12 @@ class Work:
 
 
 def _unpacked(number: int, ids: bytes, lengths: list[int], flat_reads: list[int], counts: list[int]) -> Work:
-    split = np.split(np.frombuffer(ids, dtype=np.int32), list(accumulate(lengths))[:-1])
-    reads = iter(flat_reads)
-    return Work(number, [Tokens(one, tuple(islice(reads, count))) for one, count in zip(split, counts, strict=True)])
+    flat, reads = np.frombuffer(ids, dtype=np.int32), iter(flat_reads)
+    spans = pairwise(accumulate(lengths, initial=0))
+    return Work(
+        number,
+        [Tokens(flat[start:end], tuple(islice(reads, count))) for (start, end), count in zip(spans, counts, strict=True)],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +76,14 @@ class Refused:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """A batch is being packed, or is on the device; should the replica die now, the batch may be why."""
 
     number: int
     on_device: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stages:
+class Stages(NamedTuple):
     """When a batch went through the stages of a replica: seconds on the machine's monotonic clock, one for all processes."""
 
     received: float = 0.0
@@ -98,6 +99,33 @@ class Done:
     number: int
     result: BatchOutcome
     stages: Stages
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Verdicts that are a raw score alone, which nearly all are, as numbers in one list."""
+        outcomes = self.result.outcomes
+        raw_scores = [outcome.raw_score if _is_plain(outcome) else None for outcome in outcomes]
+        others = [outcome for outcome in outcomes if not _is_plain(outcome)]
+        result = (raw_scores, others, list(self.result.shared_tokens), self.result.computed_tokens)
+        return _done, (self.number, self.stages, *result)
+
+
+def _is_plain(outcome: Outcome) -> TypeGuard[Verdict]:
+    if type(outcome) is not Verdict or outcome.attributes or outcome.steps:
+        return False
+    return type(outcome.raw_score) is float  # a scorer of somebody else's may give what is no number at all
+
+
+def _done(
+    number: int,
+    stages: Stages,
+    raw_scores: list[float | None],
+    others: list[Outcome],
+    shared_tokens: list[int],
+    computed_tokens: int,
+) -> Done:
+    rest = iter(others)
+    outcomes = [next(rest) if raw_score is None else Verdict(raw_score) for raw_score in raw_scores]
+    return Done(number, BatchOutcome(outcomes, shared_tokens, computed_tokens), stages)
 
 
 @dataclass(frozen=True, slots=True)

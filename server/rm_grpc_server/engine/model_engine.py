@@ -17,7 +17,7 @@ from rm_grpc import errors
 from rm_grpc.types import Item, ModelInfo, ScoreOptions, TokenIds, TokenizeResult, Verdict
 from rm_grpc_server.config import Normalization
 from rm_grpc_server.engine.engine import STOPPED
-from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.entry import Entry, Outcome
 from rm_grpc_server.engine.homes import Homes
 from rm_grpc_server.engine.messages import Stages
 from rm_grpc_server.engine.parts import join, split
@@ -118,11 +118,14 @@ class ModelEngine:
         sizes: Sequence[int] = (),
     ) -> list[Entry]:
         """See `Engine`."""
-        loop, now = asyncio.get_running_loop(), self._clock()
+        now = self._clock()
         entries = [
-            Entry(item, options, loop.create_future(), _deadline(now, item.timeout, timeout), now, stream, size)
+            Entry(item, options, _deadline(now, item.timeout, timeout), now, stream, size)
             for item, size in zip(items, sizes or [0] * len(items), strict=True)
         ]
+        if (refusal := self._refusal()) is not None:
+            _resolve_all(entries, refusal)
+            return entries
         accepted = [entry for entry in entries if self._accept(entry, now)]
         if all(isinstance(entry.item.input, TokenIds) for entry in accepted):
             self._take_encoded(accepted, options)  # nothing to render or encode: a thread would cost more than it saves
@@ -134,32 +137,30 @@ class ModelEngine:
             task.add_done_callback(self._tasks.discard)
         return entries
 
+    def _refusal(self) -> errors.RewardError | None:
+        """Why nothing is taken at all."""
+        if self._is_closed:
+            return STOPPED
+        return None if self.is_healthy else _DOWN
+
     def _accept(self, entry: Entry, now: float) -> bool:
         """Takes an entry in, or gives it the error for which it cannot be."""
-        bounds = self._scheduler.bounds
-        if self._is_closed:
-            entry.resolve(STOPPED)
-            return False
-        if not self.is_healthy:
-            entry.resolve(_DOWN)
-            return False
-        if self._scheduler.items + self._in_text >= bounds.items or (
-            self._bytes and self._bytes + entry.size > self._max_bytes
-        ):
-            told = f"{self._scheduler.items + self._in_text} items of {self._bytes} bytes wait already"
+        waiting = self._scheduler.items + self._in_text
+        if waiting >= self._scheduler.bounds.items or (self._bytes and self._bytes + entry.size > self._max_bytes):
+            told = f"{waiting} items of {self._bytes} bytes wait already"
             entry.resolve(errors.OverloadedError(told, retry_delay=self._retry_delay()))
             return False
         self._in_text += 1
         self._bytes += entry.size
         self._open.add(entry)
-        entry.future.add_done_callback(lambda _: self._over(entry))
+        entry.watch(self._over)
         if entry.deadline is not None:
-            late = errors.DeadlineExceededError("the item's time ran out before it was scored")
-            timer = asyncio.get_running_loop().call_later(max(0.0, entry.deadline - now), entry.resolve, late)
-            entry.future.add_done_callback(lambda _: timer.cancel())
+            timer = asyncio.get_running_loop().call_later(max(0.0, entry.deadline - now), _expire, entry)
+            entry.watch(lambda *_: timer.cancel())
         return True
 
-    def _over(self, entry: Entry) -> None:
+    def _over(self, entry: Entry, outcome: Outcome) -> None:
+        del outcome
         self._bytes -= entry.size
         self._open.discard(entry)
         self._scheduler.discard(entry)
@@ -237,7 +238,7 @@ class ModelEngine:
         if isinstance(outcome, errors.RewardError):
             entry.resolve(outcome)
             return
-        if entry.future.done():
+        if entry.outcome is not None:
             return
         if isinstance(outcome, Parts):
             self._enqueue_parts(entry, outcome)
@@ -259,7 +260,7 @@ class ModelEngine:
         children = split(entry, len(parts.encodings))
         join(entry, children, lambda scores: self._scoring.together(entry.options, scores, parts.combine))
         for child, encoding in zip(children, parts.encodings, strict=True):
-            child.future.add_done_callback(lambda _, child=child: self._scheduler.discard(child))  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
+            child.watch(lambda over, _: self._scheduler.discard(over))
             self._enqueue(child, encoding)
 
     def _tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
@@ -302,13 +303,13 @@ class ModelEngine:
 
     def _has_suspect(self) -> bool:
         """Whether somebody waits to be tried apart."""
-        while self._apart and self._apart[0].future.done():
+        while self._apart and self._apart[0].outcome is not None:
             self._apart.popleft()
         return bool(self._apart)
 
     def _next_batch(self, place: Place) -> list[Entry]:
         while self._retries:
-            if batch := [entry for entry in self._retries.pop() if not entry.future.done()]:
+            if batch := [entry for entry in self._retries.pop() if entry.outcome is None]:
                 return batch
         prefers = self._homes.of(place.number) if self._homes is not None else None
         return self._scheduler.take(self._clock(), is_idle=place.is_idle, prefers=prefers)
@@ -346,7 +347,7 @@ class ModelEngine:
             entries[0].resolve(errors.ScorerFailedError(f"scoring failed: {told}"))
             return
         _LOG.warning("%s: a batch of %d is split after a failure: %s", self.info.name, len(entries), message)
-        waiting = [entry for entry in entries if not entry.future.done()]
+        waiting = [entry for entry in entries if entry.outcome is None]
         half = (len(waiting) + 1) // 2
         self._retries += [part for part in (waiting[:half], waiting[half:]) if part]
 
@@ -361,7 +362,7 @@ class ModelEngine:
                 entry.resolve(_quarantined(entry.crashes))
             else:
                 self._apart.append(entry)
-        self._scheduler.put_back([entry for entry in others if not entry.future.done()])
+        self._scheduler.put_back([entry for entry in others if entry.outcome is None])
 
     def changed(self) -> None:
         """See `Employer`."""
@@ -385,6 +386,10 @@ def _text_failed(error: BaseException) -> errors.InternalError:
 
 def _quarantined(crashes: int) -> errors.QuarantinedError:
     return errors.QuarantinedError(f"{crashes} replicas died while they computed this item, and it is not tried again")
+
+
+def _expire(entry: Entry) -> None:
+    entry.resolve(errors.DeadlineExceededError("the item's time ran out before it was scored"))
 
 
 def _resolve_all(entries: Iterable[Entry], error: errors.RewardError) -> None:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rm_grpc import errors
 from rm_grpc.types import Activation, Score
-from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.entry import Entry, Outcome
 
 _OVER = errors.ItemCancelledError("the item that this is a part of has its outcome")
-Together = Callable[[Sequence[Score]], Score | errors.RewardError]
+Together = Callable[[Sequence[Score]], Outcome]
 
 
 def split(entry: Entry, count: int) -> list[Entry]:
     """Entries for the parts of an item, with its deadline and of its stream."""
-    loop = asyncio.get_running_loop()
     options = replace(entry.options, activation=Activation.NONE)
     return [
-        Entry(
-            entry.item,
-            options,
-            loop.create_future(),
-            entry.deadline,
-            entry.accepted,
-            entry.stream,
-            text_started=entry.text_started,
-        )
+        Entry(entry.item, options, entry.deadline, entry.accepted, entry.stream, text_started=entry.text_started)
         for _ in range(count)
     ]
 
@@ -42,21 +32,21 @@ def join(entry: Entry, parts: Sequence[Entry], together: Together, *, names: Seq
         names: of the parts, for a caller who is to know which of them failed.
     """
 
-    def heard(part: asyncio.Future[Score | errors.RewardError]) -> None:
-        outcome = part.result()
+    def heard(part: Entry, outcome: Outcome) -> None:
         if isinstance(outcome, errors.RewardError):
-            at = next(at for at, each in enumerate(parts) if each.future is part)
+            at = next(at for at, each in enumerate(parts) if each is part)
             entry.resolve(outcome.of_part(names[at]) if names else outcome)
-        elif not entry.future.done() and all(each.future.done() for each in parts):
-            scores = [each.future.result() for each in parts]
-            entry.resolve(_made([score for score in scores if isinstance(score, Score)], together))
+            return
+        scores = [each.outcome for each in parts if isinstance(each.outcome, Score)]
+        if entry.outcome is None and len(scores) == len(parts):
+            entry.resolve(_made(scores, together))
 
     for part in parts:
-        part.future.add_done_callback(heard)
-    entry.future.add_done_callback(lambda _: _end(parts))
+        part.watch(heard)
+    entry.watch(lambda *_: _end(parts))
 
 
-def _made(scores: Sequence[Score], together: Together) -> Score | errors.RewardError:
+def _made(scores: Sequence[Score], together: Together) -> Outcome:
     try:
         return together(scores)
     except Exception as error:  # noqa: BLE001 - the item must have an outcome

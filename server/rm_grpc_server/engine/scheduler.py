@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, nsmallest
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from rm_grpc.errors import OverloadedError
 from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, FixedShape
@@ -83,6 +83,11 @@ class Bounds:
     tokens: int
 
 
+_Place: TypeAlias = tuple[bytes, int, W]
+"""Where an item stands among those that wait, by its ids: their sort key, and a number of its own, so that items themselves are
+never compared."""
+
+
 @dataclass(slots=True, eq=False)
 class _Stream(Generic[W]):
     """Those of one stream that wait, first come first; `served` counts tokens since it began to wait."""
@@ -114,8 +119,8 @@ class Scheduler(Generic[W]):
         self._turns: list[tuple[float, int, _Stream[W]]] = []
         """A heap of streams by what they were served; entries that are out of date are dropped when they come up."""
         self._by_age: OrderedDict[W, None] = OrderedDict()
-        self._by_ids: list[tuple[bytes, int, W]] = []
-        self._place: dict[W, tuple[bytes, int]] = {}
+        self._by_ids: list[_Place[W]] = []
+        self._place: dict[W, _Place[W]] = {}
         self._count = 0
         self._now_served = 0.0
         self._looks = 0
@@ -156,9 +161,8 @@ class Scheduler(Generic[W]):
             heappush(self._turns, (stream.served, self._count, stream))
         stream.waiting[entry] = None
         self._by_age[entry] = None
-        key = sort_key(entry.ids)
-        self._place[entry] = (key, self._count)
-        insort(self._by_ids, (key, self._count, entry), key=lambda one: one[:2])
+        place = self._place[entry] = (sort_key(entry.ids), self._count, entry)
+        insort(self._by_ids, place)
         self.tokens += len(entry.ids)
 
     def discard(self, entry: W) -> None:
@@ -166,7 +170,7 @@ class Scheduler(Generic[W]):
         place = self._place.pop(entry, None)
         if place is None:
             return
-        del self._by_ids[bisect_left(self._by_ids, place, key=lambda one: one[:2])]
+        del self._by_ids[bisect_left(self._by_ids, place)]
         del self._by_age[entry]
         stream = self._streams[entry.stream]
         del stream.waiting[entry]
@@ -251,8 +255,7 @@ class Scheduler(Generic[W]):
 
     def _siblings(self, seed: W, now: float) -> list[W]:
         """Those that wait and begin as the seed does, the most alike first."""
-        key = self._place[seed]
-        at = bisect_left(self._by_ids, key, key=lambda one: one[:2])
+        at = bisect_left(self._by_ids, self._place[seed])
         before, after = at - 1, at + 1
         shared_before, shared_after = self._shared(seed, before), self._shared(seed, after)
         found: list[W] = []
@@ -274,18 +277,18 @@ class Scheduler(Generic[W]):
         return found
 
     def _shared(self, seed: W, at: int) -> int:
+        """Tokens that a seed has in common with what waits at a place; 0 where that does not even begin as siblings do."""
         if not 0 <= at < len(self._by_ids):
             return -1
         key, _, other = self._by_ids[at]
-        if not key.startswith(self._place[seed][0][: 4 * SIBLING_TOKENS]):
-            return 0
-        return common_prefix(seed.ids, other.ids)
+        begin = self._place[seed][0][: 4 * SIBLING_TOKENS]
+        return common_prefix(seed.ids, other.ids) if key.startswith(begin) else 0
 
 
 class _Batch(Generic[W]):
     """A batch in the making, with the tokens that it will compute at most; `places` has the sort key of what waits."""
 
-    def __init__(self, shape: BatchShape, places: Mapping[W, tuple[bytes, int]]) -> None:
+    def __init__(self, shape: BatchShape, places: Mapping[W, _Place[W]]) -> None:
         self.entries: list[W] = []
         self._shape = shape
         self._places = places
@@ -294,6 +297,8 @@ class _Batch(Generic[W]):
         self._reach = 0
         self._keys: list[bytes] = []
         self._ids: list[IdArray] = []
+        self._costs: dict[W, int] = {}
+        """Of those that were asked about since the batch last grew."""
 
     @property
     def is_begun(self) -> bool:
@@ -334,10 +339,11 @@ class _Batch(Generic[W]):
             self._budget = FixedShape.of(len(entry.ids), shape.fill_tokens).room if shape.fixed else shape.max_tokens
         self.entries.append(entry)
         if self._shape.share:
-            key, _ = self._places[entry]
+            key = self._places[entry][0]
             at = bisect_left(self._keys, key)
             self._keys.insert(at, key)
             self._ids.insert(at, entry.ids)
+        self._costs.clear()
         self._tokens += cost
         self._reach += len(entry.ids)
         return cost
@@ -350,11 +356,18 @@ class _Batch(Generic[W]):
         """
         if not self._shape.share:
             return len(entry.ids)
-        key, _ = self._places[entry]
+        cost = self._costs.get(entry)
+        if cost is None:
+            cost = self._costs[entry] = self._counted(entry)
+        return cost
+
+    def _counted(self, entry: W) -> int:
+        key = self._places[entry][0]
         at = bisect_left(self._keys, key)
         if at < len(self._keys) and self._keys[at] == key:
             return 1  # it costs nothing to compute, and no batch is without bound
-        begin = key[:_SHARED_BYTES]
-        near = (one for one in (at - 1, at) if 0 <= one < len(self._keys) and self._keys[one].startswith(begin))
-        shared = max((common_prefix(entry.ids, self._ids[one]) for one in near), default=0)
+        begin, shared = key[:_SHARED_BYTES], 0
+        for near in (at - 1, at):
+            if 0 <= near < len(self._keys) and self._keys[near].startswith(begin):
+                shared = max(shared, common_prefix(entry.ids, self._ids[near]))
         return len(entry.ids) - max(0, shared - MIN_SHARED_TOKENS + 1)

@@ -76,6 +76,8 @@ class Scoring:
 
 def _not_finite(used: float, verdict: Verdict) -> ScoreNotFiniteError | None:
     """The error where a number would not arrive as one."""
+    if is_float32(used) and is_float32(verdict.raw_score) and not (verdict.attributes or verdict.steps):
+        return None
     wrong = next(((name, value) for name, value in _numbers(used, verdict) if not is_float32(value)), None)
     return None if wrong is None else ScoreNotFiniteError(f"{wrong[0]} is {wrong[1]}, which is no finite float32")
 

@@ -56,6 +56,11 @@ class HuggingFaceEncoder:
         self._tokenizer = bare_tokenizer(serialized)
         self._serialized = serialized
 
+    @property
+    def added_tokens(self) -> list[str]:
+        """Texts of the tokens that are found as they stand, by their ids."""
+        return [token.content for _, token in sorted(self._tokenizer.get_added_tokens_decoder().items())]
+
     @cached_property
     def _plain(self) -> Tokenizer:
         """Built when it is first asked for: most models never are. Two threads may both build it, which does no harm."""
@@ -141,7 +146,7 @@ def open_encoder(serialized: str, choice: Literal["auto", "native", "huggingface
 def _difference(native: NativeEncoder, serialized: str) -> str:
     """What the native encoder gets wrong, or nothing."""
     reference = HuggingFaceEncoder(serialized)
-    added = [token["content"] for token in json.loads(serialized).get("added_tokens") or []]
+    added = reference.added_tokens
     texts = [_PROBE, *added, _PROBE.join(added[:64])]
     for text, ours, theirs in zip(texts, native.encode(texts), reference.encode(texts), strict=True):
         if not np.array_equal(ours, theirs):

@@ -11,12 +11,13 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from rm_grpc import convert, errors
 from rm_grpc.types import Item, Limits, ScoreOptions
 from rm_grpc.v1 import conversation_pb2, reward_service_pb2, score_pb2
 from rm_grpc_server.engine.engine import Engine
-from rm_grpc_server.engine.entry import Entry
+from rm_grpc_server.engine.entry import Entry, Outcome
 from rm_grpc_server.transport.admission import admit, find_engine
 from rm_grpc_server.transport.drain import Drain
 
@@ -35,7 +36,7 @@ class _Flight:
 
     id: str
     bytes: int
-    result: score_pb2.ItemResult | None = None
+    outcome: Outcome | None = None
     entry: Entry | None = None
 
 
@@ -159,16 +160,16 @@ class ScoreStream:
             try:
                 items.append(self._admitted(proto, flight))
             except errors.RewardError as error:
-                self._finish(flight, convert.result_to_proto(flight.id, error))
+                self._finish(flight, error)
             except Exception as error:  # noqa: BLE001 - one item never ends the stream
                 _LOG.exception("an item cannot be read")
-                self._finish(flight, convert.result_to_proto(flight.id, errors.InternalError(f"cannot be read: {error!r}")))
+                self._finish(flight, errors.InternalError(f"cannot be read: {error!r}"))
             else:
                 accepted.append(flight)
         sizes = [flight.bytes for flight in accepted]
         for flight, entry in zip(accepted, self._engine.submit(items, self._options, stream=self, sizes=sizes), strict=True):
             flight.entry = entry
-            entry.future.add_done_callback(lambda _, flight=flight, entry=entry: self._answer(flight, entry))  # type: ignore[misc]  # mypy cannot infer lambdas with defaults
+            entry.watch(partial(self._answer, flight))
 
     def _admitted(self, proto: conversation_pb2.Item, flight: _Flight) -> Item:
         if self._drain.begun:
@@ -193,24 +194,19 @@ class ScoreStream:
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
-    def _answer(self, flight: _Flight, entry: Entry) -> None:
-        outcome = entry.future.result()
+    def _answer(self, flight: _Flight, entry: Entry, outcome: Outcome) -> None:
+        del entry
         if isinstance(outcome, errors.OverloadedError):
             self._window = max(1, min(self._window, len(self._in_flight)) // 2)
         elif self._window < self._limits.window_items and self._engine.fill < _ROOMY:
             self._window = min(self._limits.window_items, 2 * self._window)
-        try:
-            result = convert.result_to_proto(flight.id, outcome)
-        except Exception as error:  # noqa: BLE001 - an outcome that cannot be written is an error, and never lost
-            _LOG.exception("an outcome of %s cannot be written", self._engine.info.name)
-            result = convert.result_to_proto(flight.id, errors.InternalError(f"the outcome cannot be written: {error!r}"))
-        self._finish(flight, result)
+        self._finish(flight, outcome)
 
-    def _finish(self, flight: _Flight, result: score_pb2.ItemResult) -> None:
-        flight.result = result
+    def _finish(self, flight: _Flight, outcome: Outcome) -> None:
+        flight.outcome = outcome
         if not self._in_order:
             self._ready.append(flight)
-        while self._order and self._order[0].result is not None:
+        while self._order and self._order[0].outcome is not None:
             self._ready.append(self._order.popleft())
         self._wake.set()
 
@@ -227,14 +223,9 @@ class ScoreStream:
             while self._ready:
                 if self._window != self._told_window:
                     await self._tell_window()
-                flights = self._next_flights()
-                results = [flight.result for flight in flights if flight.result is not None]
-                await self._write(reward_service_pb2.ScoreBatchResponse(results=reward_service_pb2.Results(results=results)))
-                for flight in flights:
-                    if self._in_flight.get(flight.id) is flight:
-                        del self._in_flight[flight.id]
-                        self._in_flight_bytes -= flight.bytes
-                self._unwritten -= len(flights)
+                response = self._next_results()
+                await self._write(response)
+                self._unwritten -= len(response.results.results)
                 self._room.set()
             if reader.done():
                 reader.result()  # raises what the reader met
@@ -243,20 +234,37 @@ class ScoreStream:
             elif told_of_drain and not self._unwritten:
                 raise self._drain.refusal()
 
+    def _land(self, flight: _Flight) -> None:
+        """Makes room before the result is written: a quick client has sent the next item before the write returns."""
+        if self._in_flight.get(flight.id) is flight:
+            del self._in_flight[flight.id]
+            self._in_flight_bytes -= flight.bytes
+
     async def _tell_window(self) -> None:
         self._told_window = self._window
         window = reward_service_pb2.Window(items=self._window, bytes=self._limits.window_bytes)
         await self._write(reward_service_pb2.ScoreBatchResponse(window=window))
 
-    def _next_flights(self) -> list[_Flight]:
+    def _next_results(self) -> reward_service_pb2.ScoreBatchResponse:
         """As many ready items as one message takes."""
-        flights: list[_Flight] = []
-        size = 0
-        while self._ready and len(flights) < self._most_results and size < _RESULT_BYTES:
+        response = reward_service_pb2.ScoreBatchResponse()
+        results, size = response.results.results, 0
+        while self._ready and len(results) < self._most_results and size < _RESULT_BYTES:
             flight = self._ready.popleft()
-            flights.append(flight)
-            size += flight.result.ByteSize() if flight.result is not None else 0
-        return flights
+            self._land(flight)
+            result = results.add()
+            self._fill(result, flight)
+            size += result.ByteSize()
+        return response
+
+    def _fill(self, result: score_pb2.ItemResult, flight: _Flight) -> None:
+        assert flight.outcome is not None  # it is ready
+        try:
+            convert.fill_result(result, flight.id, flight.outcome)
+        except Exception as error:  # noqa: BLE001 - an outcome that cannot be written is an error, and never lost
+            _LOG.exception("an outcome of %s cannot be written", self._engine.info.name)
+            result.Clear()
+            convert.fill_result(result, flight.id, errors.InternalError(f"the outcome cannot be written: {error!r}"))
 
     async def _wake_at_drain(self) -> None:
         await self._drain.wait()

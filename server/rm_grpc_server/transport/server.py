@@ -12,8 +12,12 @@ from grpc_reflection.v1alpha import reflection
 
 from rm_grpc.types import Limits
 from rm_grpc.v1 import reward_service_pb2, reward_service_pb2_grpc
+from rm_grpc_server.config import ServerSettings
 from rm_grpc_server.engine.engine import Engine
 from rm_grpc_server.errors import StartupError
+from rm_grpc_server.transport.calls import Calls
+from rm_grpc_server.transport.door import Certificates, Tokens
+from rm_grpc_server.transport.door.interceptor import Door
 from rm_grpc_server.transport.drain import Drain
 from rm_grpc_server.transport.servicer import RewardServicer
 
@@ -31,41 +35,46 @@ class RewardServer:
     Attributes:
         address: host and port, with the port that was really taken.
         http_address: the same of HTTP; empty where it is not served.
+        engines: by model name.
 
     Args:
-        engines: by model name.
         limits: what is taken from one caller.
-        listen: where gRPC is served.
-        http: where HTTP is served; empty for nowhere.
-        most_bytes: most bytes of HTTP bodies that are held at once.
+        settings: where it listens, and who may come in.
+
+    Raises:
+        StartupError: an address cannot be taken, or what it is encrypted with cannot be used.
     """
 
-    def __init__(
-        self, engines: Mapping[str, Engine], limits: Limits, listen: str, *, http: str = "", most_bytes: int = 2**30
-    ) -> None:
-        self._engines = engines
+    def __init__(self, engines: Mapping[str, Engine], limits: Limits, settings: ServerSettings) -> None:
+        self.engines = engines
         self._drain = Drain()
-        self._server = grpc.aio.server(options=_options(limits.max_message_bytes))
-        reward_service_pb2_grpc.add_RewardServiceServicer_to_server(RewardServicer(engines, limits, self._drain), self._server)
+        certificates, tokens = Certificates.of(settings), Tokens.of(settings)
+        calls = Calls(engines, limits, self._drain)
+        self._server = grpc.aio.server(options=_options(limits.max_message_bytes), interceptors=[Door(tokens)])
+        reward_service_pb2_grpc.add_RewardServiceServicer_to_server(RewardServicer(calls), self._server)
         self._health_changed = asyncio.Event()
         self._health_teller: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
+        listen = settings.listen
         try:
-            port = self._server.add_insecure_port(listen)
+            if certificates is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, certificates.grpc_credentials())
         except RuntimeError as error:
             raise StartupError(f"listen: {listen} cannot be taken: {error}") from error
         self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
         self._gateway: HttpGateway | None = None
-        if http:
-            from rm_grpc_server.transport.http.gateway import (
-                HttpGateway,  # half a second that nobody pays who asks for gRPC only
-            )
+        if settings.http:
+            from rm_grpc_server.transport.http.bodies import BodyBudget
+            from rm_grpc_server.transport.http.gateway import HttpGateway  # half a second, for those who ask for it
             from rm_grpc_server.transport.http.scoring import HttpScoring
 
-            self._gateway = HttpGateway(HttpScoring(engines, limits, self._drain, most_bytes), http)
+            scoring = HttpScoring(calls, BodyBudget(limits.max_message_bytes, settings.queue_bytes), tokens)
+            self._gateway = HttpGateway(scoring, settings.http, certificates, settings.origins)
         self.http_address = self._gateway.address if self._gateway is not None else ""
 
     async def start(self) -> None:
@@ -73,7 +82,7 @@ class RewardServer:
         await self._server.start()
         if self._gateway is not None:
             await self._gateway.start()
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             engine.on_health = lambda _: self._health_changed.set()
         await self._tell_health()
         self._health_teller = asyncio.create_task(self._keep_telling_health())
@@ -86,7 +95,7 @@ class RewardServer:
 
     async def _tell_health(self) -> None:
         """A model is healthy while a replica of it is up; the server is while all of its models are."""
-        healthy = {f"models/{name}": engine.is_healthy for name, engine in self._engines.items()}
+        healthy = {f"models/{name}": engine.is_healthy for name, engine in self.engines.items()}
         for service, is_healthy in (("", all(healthy.values())), (SERVICE, all(healthy.values())), *healthy.items()):
             status = health_pb2.HealthCheckResponse.SERVING if is_healthy else health_pb2.HealthCheckResponse.NOT_SERVING
             await self._health.set(service, status)

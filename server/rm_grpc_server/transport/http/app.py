@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rm_grpc_server.transport.http import connect, health
 from rm_grpc_server.transport.http.faces import FACES
 from rm_grpc_server.transport.http.scoring import HttpScoring
 
@@ -22,13 +25,31 @@ Where several models are served and a body has no place for the model's name, `?
 """
 
 
-def build_app(scoring: HttpScoring) -> ASGIApp:
-    """The application."""
+_CALLERS_HEADERS = ("authorization", "content-type", "connect-protocol-version", "connect-timeout-ms", "x-user-agent")
+_OUR_HEADERS = ("x-rm-grpc-reason", "retry-after")
+
+
+def build_app(scoring: HttpScoring, origins: Sequence[str] = ()) -> ASGIApp:
+    """The application.
+
+    Args:
+        origins: of web pages that may use it.
+    """
     app = FastAPI(title="rm-grpc", description=_DESCRIPTION, version=version("rm-grpc"), docs_url=None, redoc_url=None)
-    for routes in FACES:
+    for routes in (health.routes, connect.routes, *FACES):
         app.include_router(routes(scoring))
     app.add_exception_handler(HTTPException, _not_here)
-    return ModelPaths(app, tuple(scoring.engines))
+    paths = ModelPaths(app, tuple(scoring.engines))
+    if not origins:
+        return paths
+    return CORSMiddleware(
+        paths,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=_CALLERS_HEADERS,
+        expose_headers=_OUR_HEADERS,
+        max_age=7200,
+    )
 
 
 async def _not_here(request: Request, error: Exception) -> JSONResponse:

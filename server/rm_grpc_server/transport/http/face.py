@@ -21,7 +21,6 @@ from starlette.responses import Response
 
 from rm_grpc.errors import DrainingError, InternalError, InvalidRequestError, RewardError
 from rm_grpc.types import ControlTokens, Conversation, ForeignMarkers, Message, ScoreOptions
-from rm_grpc_server.transport.http.bodies import BodyBudget
 from rm_grpc_server.transport.http.scoring import HttpScoring
 from rm_grpc_server.transport.http.statuses import headers_of, invalid, status_of
 
@@ -44,12 +43,17 @@ class Tongue:
     """What is written of an error, given its status."""
     status_of: Callable[[RewardError], int] = status_of
 
+    def answer(self, error: RewardError) -> Response:
+        """What a request gets that failed."""
+        status = self.status_of(error)
+        return JSONResponse(self.error_body(status, error), status, headers_of(error))
+
 
 class FaceRoute(APIRoute):
     """A route whose every failure leaves in its face's shape."""
 
     tongue: Tongue
-    budget: BodyBudget
+    scoring: HttpScoring
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """See FastAPI."""
@@ -58,8 +62,10 @@ class FaceRoute(APIRoute):
 
         async def answered(request: Request) -> Response:
             try:
+                if self.scoring.tokens is not None:
+                    self.scoring.tokens.check(request.headers.get("authorization"))
                 _check_query(request, words)
-                with self.budget.limited(request) as limited:
+                with self.scoring.bodies.limited(request) as limited:
                     return await handle(limited)
             except RewardError as error:
                 failure = error
@@ -78,8 +84,7 @@ class FaceRoute(APIRoute):
                 _LOG.exception("a request failed")
                 failure = InternalError(f"the request failed: {type(error).__name__}")
             tongue: Tongue = request.scope.get(_TONGUE, self.tongue)
-            status = tongue.status_of(failure)
-            return JSONResponse(tongue.error_body(status, failure), status, headers_of(failure))
+            return tongue.answer(failure)
 
         return answered
 
@@ -90,7 +95,7 @@ def face(name: str, tongue: Tongue, scoring: HttpScoring) -> APIRouter:
     Args:
         name: of the face, in the OpenAPI description.
     """
-    members = {"tongue": tongue, "budget": scoring.bodies}
+    members = {"tongue": tongue, "scoring": scoring}
     return APIRouter(route_class=type("FaceRoute", (FaceRoute,), members), tags=[name])
 
 

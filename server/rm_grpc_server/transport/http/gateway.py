@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 
 from rm_grpc_server.errors import StartupError
+from rm_grpc_server.transport.door import Certificates
 from rm_grpc_server.transport.http.app import build_app
 from rm_grpc_server.transport.http.scoring import HttpScoring
 
@@ -32,11 +33,18 @@ class HttpGateway:
     Attributes:
         address: host and port, with the port that was really taken.
 
+    Args:
+        listen: host and port.
+        certificates: what it is encrypted with; None for plain HTTP.
+        origins: of web pages that may use it.
+
     Raises:
         StartupError: the address cannot be taken.
     """
 
-    def __init__(self, scoring: HttpScoring, listen: str) -> None:
+    def __init__(
+        self, scoring: HttpScoring, listen: str, certificates: Certificates | None = None, origins: Sequence[str] = ()
+    ) -> None:
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         try:
@@ -48,7 +56,7 @@ class HttpGateway:
             raise StartupError(f"http: {listen} cannot be taken: {error}") from error
         self.address = f"{listen.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
-            build_app(scoring),
+            build_app(scoring, origins),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -56,6 +64,9 @@ class HttpGateway:
             timeout_graceful_shutdown=_FLUSH_SECONDS,
             timeout_keep_alive=75,
         )
+        config.load()
+        if certificates is not None:
+            config.ssl = certificates.ssl_context()
         self._server = _Server(config)
         self._serving: asyncio.Task[None] | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,10 +12,12 @@ from typing import TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from rm_grpc import convert, errors
-from rm_grpc.types import Item, Limits, Result, Score, ScoreOptions
+from rm_grpc.types import Item, Result, Score, ScoreOptions
 from rm_grpc_server.engine.engine import Engine
+from rm_grpc_server.engine.entry import Outcome
 from rm_grpc_server.transport.admission import find_engine
-from rm_grpc_server.transport.drain import Drain
+from rm_grpc_server.transport.calls import Calls
+from rm_grpc_server.transport.door import Tokens
 from rm_grpc_server.transport.http.bodies import BodyBudget
 from rm_grpc_server.transport.submission import submitted
 
@@ -44,15 +46,19 @@ class Call:
 class HttpScoring:
     """Scores for faces, over the same engines and under the same limits as gRPC.
 
-    Args:
-        most_bytes: most bytes of bodies that are in work at once.
+    Attributes:
+        calls: the methods of the service.
+        bodies: how much of requests is held.
+        tokens: what callers must bring; None for nothing.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], limits: Limits, drain: Drain, most_bytes: int) -> None:
-        self.engines = engines
-        self.bodies = BodyBudget(limits.max_message_bytes, most_bytes)
-        self.limits = limits
-        self._drain = drain
+    def __init__(self, calls: Calls, bodies: BodyBudget, tokens: Tokens | None) -> None:
+        self.calls = calls
+        self.engines = calls.engines
+        self.bodies = bodies
+        self.tokens = tokens
+        self._limits = calls.limits
+        self._drain = calls.drain
 
     @property
     def is_ready(self) -> bool:
@@ -86,18 +92,16 @@ class HttpScoring:
                     yield Result(item.id if isinstance(item, Item) else "", at, _as_sent(futures[at].result()))
 
     @contextmanager
-    def _submitted(self, call: Call, body: bytes) -> Iterator[list[asyncio.Future[Score | errors.RewardError]]]:
-        if len(call.items) > self.limits.window_items:
+    def _submitted(self, call: Call, body: bytes) -> Iterator[list[asyncio.Future[Outcome]]]:
+        if len(call.items) > self._limits.window_items:
             raise errors.InvalidRequestError(
-                f"{len(call.items)} conversations in one request, and at most {self.limits.window_items} are taken"
+                f"{len(call.items)} conversations in one request, and at most {self._limits.window_items} are taken"
             )
         if self._drain.begun:
             raise self._drain.refusal()
-        items = [item for item in call.items if isinstance(item, Item)]
-        share = math.ceil(len(body) / max(1, len(items)))
-        with self._drain.call(), submitted(call.engine, items, call.options, sizes=[share] * len(items)) as entries:
-            accepted = iter(entries)
-            yield [next(accepted).future if isinstance(item, Item) else _over(item) for item in call.items]
+        share = math.ceil(len(body) / max(1, sum(isinstance(item, Item) for item in call.items)))
+        with self._drain.call(), submitted(call.engine, call.items, call.options, sizes=[share] * len(call.items)) as futures:
+            yield futures
 
 
 def _named(error: errors.RewardError, name: str) -> errors.RewardError:
@@ -111,20 +115,12 @@ def _named(error: errors.RewardError, name: str) -> errors.RewardError:
     return error if error.field.startswith("options.") else error.at(name)
 
 
-def _over(error: errors.RewardError) -> asyncio.Future[Score | errors.RewardError]:
-    future: asyncio.Future[Score | errors.RewardError] = asyncio.get_running_loop().create_future()
-    future.set_result(error)
-    return future
-
-
-def _as_sent(outcome: Score | errors.RewardError) -> Score | errors.RewardError:
+def _as_sent(outcome: Outcome) -> Outcome:
     """The outcome with its numbers in the precision of the contract, so that they are those of gRPC to the last bit."""
     return outcome if isinstance(outcome, errors.RewardError) else convert.score_from_proto(convert.score_to_proto(outcome))
 
 
-async def _all_or_first_error(
-    futures: Sequence[asyncio.Future[Score | errors.RewardError]], names: Sequence[str]
-) -> list[Score]:
+async def _all_or_first_error(futures: Sequence[asyncio.Future[Outcome]], names: Sequence[str]) -> list[Score]:
     waiting = set(futures)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

@@ -34,6 +34,8 @@ def status_of(error: errors.RewardError) -> int:
 def headers_of(error: errors.RewardError) -> dict[str, str]:
     """Headers that go with it: when to try again, in whole seconds, and the reason by its stable name."""
     headers = {"x-rm-grpc-reason": error.reason}
+    if isinstance(error, errors.UnauthenticatedError):
+        headers["www-authenticate"] = "Bearer"
     if error.retry_delay is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_delay)))
     elif status_of(error) >= 500:

@@ -1,4 +1,4 @@
-"""Our own face: lines of JSON in, lines of JSON out as they finish, each a score or a typed error. And health."""
+"""Our own face: lines of JSON in, lines of JSON out as they finish, each a score or a typed error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 
 from rm_grpc import errors, json_lines
 from rm_grpc.types import Activation, Item, Result
@@ -61,18 +61,6 @@ def routes(scoring: HttpScoring) -> APIRouter:
                     yield _line(lines[result.index][0], result)
 
         return StreamingResponse(told(), media_type=_LINES)
-
-    @router.get("/health")
-    @router.get("/v1/health/ready", include_in_schema=False)
-    async def health() -> JSONResponse:
-        """200 where every model can score and new requests are taken, else 503."""
-        models = {name: engine.is_healthy for name, engine in scoring.engines.items()}
-        return JSONResponse({"ready": scoring.is_ready, "models": models}, 200 if scoring.is_ready else 503)
-
-    @router.get("/v1/health/live", include_in_schema=False)
-    async def live() -> JSONResponse:
-        """200 where the process answers."""
-        return JSONResponse({"live": True})
 
     return router
 

@@ -1,0 +1,13 @@
+# gRPC and protobuf as one target, from gRPC's own CMake package where there is one, else through pkg-config, as Debian has it.
+if(NOT TARGET rm_grpc::grpc)
+  add_library(rm_grpc::grpc INTERFACE IMPORTED)
+  find_package(Threads REQUIRED)
+  find_package(gRPC CONFIG QUIET)
+  if(gRPC_FOUND)
+    target_link_libraries(rm_grpc::grpc INTERFACE gRPC::grpc++ Threads::Threads)
+  else()
+    find_package(PkgConfig REQUIRED)
+    pkg_check_modules(RM_GRPC_GRPC REQUIRED IMPORTED_TARGET grpc++ protobuf)
+    target_link_libraries(rm_grpc::grpc INTERFACE PkgConfig::RM_GRPC_GRPC Threads::Threads)
+  endif()
+endif()
