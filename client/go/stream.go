@@ -344,7 +344,7 @@ func (s *Stream) lost(end error) (string, error) {
 		return "the stream ended before every item was answered", nil // a server's death can look so
 	}
 	err := fromRPC(s.ctx, end)
-	if err.Code == codes.Unavailable {
+	if err.Code == codes.Unavailable || err.Code == codes.Canceled { // cancelled, and not by us: a server or a proxy that goes
 		return err.Message, nil
 	}
 	return "", err

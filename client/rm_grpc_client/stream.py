@@ -26,6 +26,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 """Seconds between attempts to connect."""
 _FAILED_WRITE = "Internal error from Core"
 """What grpc ends a call with, as INTERNAL, when a message meets a connection that has just died."""
+_LOSSES = errors.UnavailableError, errors.ItemCancelledError
+"""Ends of a call after which another may go well. A cancelled one, when nobody here did, is a server or a proxy that goes."""
 _LINGER_SECONDS = 1.0
 """For a connection to end by itself, once all results are given."""
 
@@ -158,7 +160,7 @@ class ScoreStream:
             self._last_error = "the stream ended before every item was answered"
         except grpc.aio.AioRpcError as error:
             lost = typed(error)
-            if not isinstance(lost, errors.UnavailableError) and error.details() != _FAILED_WRITE:
+            if not isinstance(lost, _LOSSES) and error.details() != _FAILED_WRITE:
                 raise lost from error
             self._last_error = lost
         finally:

@@ -11,8 +11,16 @@ import grpc
 _METHOD = "/rm_grpc.v1.RewardService/ScoreBatch"
 
 
-class Breach(Exception):  # noqa: N818 - of the rules of a stream
+class Ending(Exception):  # noqa: N818 - some are wanted
+    """A stream ends here, with this status."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
+class Breach(Ending):
     """The client does what no client should."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class Passage:
@@ -30,7 +38,7 @@ class Passage:
         """What the client gets.
 
         Raises:
-            Breach: the stream ends with INVALID_ARGUMENT, and says this.
+            Ending: the stream ends with its status, and says this.
         """
         yield from responses
 
@@ -63,9 +71,9 @@ class Proxy:
         context.add_callback(lambda: _cancel(call))
         try:
             yield from passage.responses(call)
-        except Breach as breach:
+        except Ending as ending:
             call.cancel()
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(breach))
+            context.abort(ending.code, str(ending))
         except grpc.RpcError:
             context.set_trailing_metadata(call.trailing_metadata() or ())
             context.abort(call.code(), call.details() or "")

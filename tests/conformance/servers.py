@@ -19,7 +19,7 @@ from conformance.failures import CaseFailedError
 from conformance.newer import Newer
 from conformance.proxy import Making, Proxy
 from conformance.referee import Referee
-from conformance.unreliable import Unreliable
+from conformance.unreliable import Cancelling, Unreliable
 
 TESTS = Path(__file__).parents[1]
 _START_SECONDS = 120.0
@@ -29,7 +29,7 @@ _SCORER: dict[str, Any] = {
 }
 
 
-_PROXIES: dict[str, Making] = {"newer": Newer, "referee": Referee, "unreliable": Unreliable}
+_PROXIES: dict[str, Making] = {"newer": Newer, "referee": Referee, "unreliable": Unreliable, "cancelling": Cancelling}
 
 
 class Server(Protocol):

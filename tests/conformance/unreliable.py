@@ -1,10 +1,10 @@
-"""A proxy that ends streams as if all were well, tells results twice, and tells results of items that nobody sent."""
+"""Proxies that end streams as if all were well or as cancelled, tell results twice, and tell results of items nobody sent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from conformance.proxy import Passage
+from conformance.proxy import Ending, Passage
 from rm_grpc.v1.reward_service_pb2 import Results, ScoreBatchResponse
 from rm_grpc.v1.score_pb2 import ItemResult, Score
 
@@ -28,3 +28,12 @@ class Unreliable(Passage):
                 told += len(response.results.results)
             if told >= _RESULTS:
                 return
+
+
+class Cancelling(Unreliable):
+    """What an HTTP/2 proxy does to a stream when the server behind it goes."""
+
+    def responses(self, responses: Iterable[bytes]) -> Iterator[bytes]:
+        """See `Passage`."""
+        yield from super().responses(responses)
+        raise Ending("the server behind this proxy went away")

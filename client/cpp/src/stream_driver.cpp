@@ -198,7 +198,8 @@ std::optional<Error> StreamDriver::run_call(Lock& lock) {
     if (call_status_->ok())  // a server's death can look like the end of its answers
         return own_error(Code::unavailable, reason::unavailable, "the stream ended before every item was answered");
     auto error = error_of(*call_status_);
-    if (error.code == Code::unavailable) return error;
+    // Cancelled, and not by us: a server or a proxy that goes.
+    if (error.code == Code::unavailable || error.code == Code::cancelled) return error;
     fail(std::move(error));
     return std::nullopt;
 }

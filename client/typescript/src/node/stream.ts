@@ -4,7 +4,7 @@ import { type Client, ConnectError } from "@connectrpc/connect";
 
 import { errorOfCall } from "../failures.js";
 import { Condition } from "../condition.js";
-import { RewardError } from "../errors.js";
+import { type Code, RewardError } from "../errors.js";
 import type { RewardService, ScoreBatchRequest } from "../gen/rm_grpc/v1/reward_service_pb.js";
 import { SubmissionOrder } from "../ordering.js";
 import type { Session } from "../session.js";
@@ -12,6 +12,8 @@ import type { Item, ModelInfo, Result } from "../types.js";
 
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2000;
+/** Ends of a call after which another may go well. A cancelled one, when nobody here did, is a server or a proxy that goes. */
+const LOSSES: ReadonlySet<Code> = new Set<Code>(["UNAVAILABLE", "CANCELLED"]);
 /** For the call to end by itself, once all results are given. */
 const LINGER_MS = 1000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -207,7 +209,7 @@ export class ScoreStream implements AsyncIterable<Result>, AsyncDisposable {
         throw error;
       }
       this.#lastError = errorOfCall(error, this.#address);
-      if (this.#lastError.code !== "UNAVAILABLE" && !this.#session.isFinished && !this.#over.signal.aborted) {
+      if (!LOSSES.has(this.#lastError.code) && !this.#session.isFinished && !this.#over.signal.aborted) {
         throw this.#lastError;
       }
     } finally {

@@ -7,6 +7,7 @@ import io.rmgrpc.v1.ScoreBatchRequest;
 import io.rmgrpc.v1.ScoreBatchResponse;
 import java.time.Duration;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
@@ -19,6 +20,9 @@ import java.util.function.Supplier;
 final class Worker {
   private static final Duration FIRST_PAUSE = Duration.ofMillis(100);
   private static final Duration LONGEST_PAUSE = Duration.ofSeconds(2);
+
+  /** Ends of a call after which another may go well. A cancelled one, when nobody here did, is a server or a proxy that goes. */
+  private static final Set<Status.Code> LOSSES = Set.of(Status.Code.UNAVAILABLE, Status.Code.CANCELLED);
 
   /** How long a server may take to answer at least, however short {@link Settings#reconnect} is. */
   private static final Duration SHORTEST_TRY = Duration.ofSeconds(5);
@@ -241,7 +245,7 @@ final class Worker {
         return wasAnswered;
       }
       RewardException loss = lossOf(connection);
-      if (loss.code() != Status.Code.UNAVAILABLE) {
+      if (!LOSSES.contains(loss.code())) {
         setFailure(loss);
         return wasAnswered;
       }
