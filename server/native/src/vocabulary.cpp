@@ -64,7 +64,7 @@ std::string from_sentence_piece(std::string_view token) {
 PairTable::PairTable(std::size_t capacity) {
     const auto size = std::bit_ceil(std::max<std::size_t>(2 * capacity, 64));
     entries_.assign(size, kNothing);
-    results_.resize(size);
+    results_.resize(capacity);
     filter_.resize((size << kFilterBits) / 64);
     mask_ = size - 1;
     shift_ = 64 - static_cast<unsigned>(std::countr_zero(size));
@@ -77,7 +77,7 @@ void PairTable::put(TokenId left, TokenId right, std::uint32_t rank, TokenId res
     filter_[bit / 64] |= std::uint64_t{1} << (bit % 64);
     const auto at = slot(pair, hash);
     entries_[at] = pair << kRankBits | rank;
-    results_[at] = result;
+    results_[rank] = result;
 }
 
 Vocabulary::Vocabulary(const Recipe& recipe)
@@ -114,7 +114,9 @@ void Vocabulary::read_leaves() {
         const auto* const begin = reinterpret_cast<const unsigned char*>(text.data());
         const auto [code, length] = utf8::decode(begin, begin + text.size());
         const bool malformed = code == utf8::kReplacement && length == 1;
-        if (!byte_level_ && length == text.size() && !malformed) leaves_.emplace(code, id);
+        if (byte_level_ || length != text.size() || malformed) continue;
+        if (code >= leaves_.size()) leaves_.resize(code + 1, kNoToken);
+        leaves_[code] = id;
     }
     char name[8];
     for (unsigned byte = 0; byte < 256; ++byte) {
@@ -147,31 +149,30 @@ void Vocabulary::read_merges(const Recipe& recipe) {
         if (is_byte[ids.at(left)] || is_byte[ids.at(right)]) throw std::invalid_argument("a byte token has a merge");
 }
 
-std::vector<TokenId> Vocabulary::leaves(std::string_view text) const {
-    std::vector<TokenId> leaves;
+TokenId* Vocabulary::write_leaves(std::string_view text, TokenId* out) const {
     const auto* at = reinterpret_cast<const unsigned char*>(text.data());
-    for (const auto* end = at + text.size(); at != end;) {
-        if (byte_level_) {
-            leaves.push_back(byte_tokens_[*at++]);
+    for (const auto* const end = at + text.size(); at != end;) {
+        const auto character = byte_level_ ? utf8::Decoded{0, 1} : utf8::decode(at, end);
+        const auto leaf = character.code < leaves_.size() ? leaves_[character.code] : kNoToken;
+        if (leaf != kNoToken) {
+            *out++ = leaf;
+            at += character.length;
             continue;
         }
-        const auto [code, length] = utf8::decode(at, end);
-        const auto found = leaves_.find(code);
-        leaves.push_back(found == leaves_.end() ? kNoToken : found->second);
-        at += length;
+        for (const auto* const next = at + character.length; at != next; ++at) *out++ = byte_tokens_[*at];
     }
-    return leaves;
+    return out;
 }
 
 std::vector<TokenId> Vocabulary::merge_plainly(std::string_view text, Origin* origin) const {
-    auto symbols = leaves(text);
+    std::vector<TokenId> symbols(text.size());
+    symbols.resize(static_cast<std::size_t>(write_leaves(text, symbols.data()) - symbols.data()));
     bool ascending = true;
     std::uint32_t last_rank = 0;
     while (symbols.size() > 1) {
         auto best = PairTable::kNone;
         std::size_t place = 0;
         for (std::size_t at = 0; at + 1 < symbols.size(); ++at) {
-            if (symbols[at] == kNoToken || symbols[at + 1] == kNoToken) continue;
             const auto rank = pairs_.rank(symbols[at], symbols[at + 1]);
             if (rank < best) best = rank, place = at;
         }
@@ -183,7 +184,7 @@ std::vector<TokenId> Vocabulary::merge_plainly(std::string_view text, Origin* or
         }
         ascending = ascending && best >= last_rank;
         last_rank = best;
-        symbols[place] = pairs_.result(symbols[place], symbols[place + 1]);
+        symbols[place] = pairs_.result(best);
         symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(place) + 1);
     }
     if (origin != nullptr) origin->ascending = ascending;

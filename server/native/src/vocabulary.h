@@ -31,10 +31,8 @@ class PairTable {
 
     std::uint32_t rank(TokenId left, TokenId right) const { return static_cast<std::uint32_t>(*find(left, right) & kNone); }
 
-    // The token of two that merge.
-    TokenId result(TokenId left, TokenId right) const {
-        return results_[static_cast<std::size_t>(find(left, right) - entries_.data())];
-    }
+    // The token that the merge of a rank makes.
+    TokenId result(std::uint32_t rank) const { return results_[rank]; }
 
   private:
     const std::uint64_t* find(TokenId left, TokenId right) const {
@@ -56,7 +54,7 @@ class PairTable {
 
     Large<std::uint64_t> entries_;
     Large<std::uint64_t> filter_;  // most pairs do not merge, and this says so from a nearer cache
-    std::vector<TokenId> results_;
+    Large<TokenId> results_;  // by rank
     std::size_t mask_;
     unsigned shift_;
 };
@@ -139,6 +137,10 @@ class Vocabulary {
     // The token of a byte that stands for itself: a leaf of the byte-level alphabet, or SentencePiece's <0xNN>.
     TokenId byte_token(unsigned char byte) const { return byte_tokens_[byte]; }
 
+    // Writes the tokens that merges of a text begin with, at most one a byte, and returns the place behind them. What has no
+    // token of its own is told by bytes.
+    TokenId* write_leaves(std::string_view text, TokenId* out) const;
+
     // Bytes that stand side by side in some reachable token: the first times 256, and the second.
     const std::bitset<65536>& neighbours() const { return neighbours_; }
 
@@ -152,7 +154,6 @@ class Vocabulary {
     void read_merges(const Recipe& recipe);
     void find_origins();
     void find_shorter();
-    std::vector<TokenId> leaves(std::string_view text) const;
 
     bool byte_level_;
     std::vector<std::string> texts_;  // by id; empty where an id is unused
@@ -161,7 +162,7 @@ class Vocabulary {
     Large<std::uint32_t> lengths_;
     std::bitset<65536> neighbours_;
     std::array<TokenId, 256> byte_tokens_{};
-    std::unordered_map<char32_t, TokenId> leaves_;  // of sentence pieces: characters that are tokens
+    Large<TokenId> leaves_;  // of sentence pieces: by character
     PairTable pairs_;
     Trie trie_;
 };

@@ -24,33 +24,53 @@ constexpr auto kMasks = [] {
 
 std::string_view text_of(const Word& word) { return {reinterpret_cast<const char*>(word.begin), word.length}; }
 
+// How many ids take as much room as the text of a word.
+std::size_t room_of_text(const Word& word) { return (word.length + sizeof(std::int32_t) - 1) / sizeof(std::int32_t); }
+
 }  // namespace
 
 WordCache::WordCache(const Vocabulary& vocabulary, const std::vector<std::pair<std::string, TokenId>>& stubborn)
-    : merger_(vocabulary), stubborn_(stubborn), lines_(std::size_t{1} << kLineBits), long_(std::size_t{1} << kLongBits) {}
+    : merger_(vocabulary), stubborn_(stubborn), lines_(std::size_t{1} << kLineBits), pool_(kPool) {
+    for (TokenId token = 0; token < vocabulary.size(); ++token)
+        if (vocabulary.origin(token).reachable) seed(vocabulary.text(token), token);
+    for (const auto& [text, token] : stubborn) seed(text, token);
+}
+
+// A word of one token, known before it is met: more than a third of the words that a text is first to bring are. Tokens of low
+// ids are the frequent ones, and come first.
+void WordCache::seed(std::string_view text, TokenId token) {
+    if (text.size() >= kShort) return;
+    const auto* const begin = reinterpret_cast<const Byte*>(text.data());
+    const auto key = key_of({begin, static_cast<std::uint32_t>(text.size())}, begin + text.size());
+    auto& slots = lines_[line_of(key)].slots;
+    auto* const free = std::find_if(std::begin(slots), std::end(slots), [](const Slot& slot) { return slot.key == Key{}; });
+    if (free != std::end(slots)) *free = {.key = key, .ids = {token, 0, 0, 1u << 24}};
+}
 
 // Keys first, so that the lines they lead to are on their way from memory while the next are made.
 std::int32_t* WordCache::append(std::span<const Word> words, const Byte* readable, std::int32_t* out) {
     Key keys[kBatch];
     std::uint32_t places[kBatch];
     for (std::size_t at = 0; at < words.size(); ++at) {
-        if (words[at].length >= kShort) continue;
-        keys[at] = key_of(words[at], readable);
+        if (words[at].length >= kLong) continue;
+        keys[at] = words[at].length < kShort ? key_of(words[at], readable) : key_of_long(words[at]);
         places[at] = static_cast<std::uint32_t>(line_of(keys[at]));
         __builtin_prefetch(&lines_[places[at]], 1);
     }
     for (std::size_t at = 0; at < words.size(); ++at) {
-        if (words[at].length >= kShort) {
-            out = append_long(words[at], out);
+        if (words[at].length >= kLong) {
+            out = merge(words[at], out);
             continue;
         }
         auto& line = lines_[places[at]];
-        if (line.slots[0].key == keys[at])
+        if (words[at].length >= kShort) [[unlikely]]
+            out = append_other(keys[at], line, words[at], out);
+        else if (line.slots[0].key == keys[at])
             out = copy(line.slots[0], out);
         else if (line.slots[1].key == keys[at])
             out = copy(line.slots[1], out);
         else
-            out = append_new(keys[at], line, words[at], out);
+            out = append_other(keys[at], line, words[at], out);
     }
     return out;
 }
@@ -65,7 +85,11 @@ inline WordCache::Key WordCache::key_of(const Word& word, const Byte* readable) 
     return {key.low & mask.low, (key.high & mask.high) | std::uint64_t{word.length} << 56};
 }
 
-inline std::int32_t* WordCache::copy(const Short& slot, std::int32_t* out) {
+inline WordCache::Key WordCache::key_of_long(const Word& word) {
+    return {hash_of(text_of(word)), std::uint64_t{word.length} << 56};
+}
+
+inline std::int32_t* WordCache::copy(const Slot& slot, std::int32_t* out) {
     using Lanes = std::uint32_t __attribute__((vector_size(16)));
     Lanes ids;
     std::memcpy(&ids, slot.ids, sizeof ids);
@@ -74,43 +98,49 @@ inline std::int32_t* WordCache::copy(const Short& slot, std::int32_t* out) {
     return out + (slot.ids[3] >> 24);
 }
 
-std::int32_t* WordCache::append_new(const Key& key, Line& line, const Word& word, std::int32_t* out) {
-    const auto elsewhere = key.elsewhere();
-    if (line.slots[0].key == elsewhere || line.slots[1].key == elsewhere) return append_long(word, out);
+// A word that no slot holds whole.
+std::int32_t* WordCache::append_other(const Key& key, Line& line, const Word& word, std::int32_t* out) {
+    if (auto* const end = append_pooled(key, line, word, out)) return end;
     auto* const end = merge(word, out);
     const auto count = static_cast<std::size_t>(end - out);
+    const bool is_whole = word.length < kShort && count <= 4;
     line.slots[1] = line.slots[0];
-    auto& slot = line.slots[0] = {.key = count <= 4 ? key : elsewhere, .ids = {}};
-    if (count <= 4) {
+    auto& slot = line.slots[0];
+    if (is_whole) {
+        slot = {.key = key, .ids = {}};
         std::copy(out, end, slot.ids);
         slot.ids[3] |= static_cast<std::uint32_t>(count) << 24;
     } else {
-        keep_long(hash_of(text_of(word)), word, out, count);
+        slot = {.key = key.pooled(), .pooled = {keep_in_pool(word, out, count), static_cast<std::uint32_t>(count)}};
     }
     return end;
 }
 
-std::int32_t* WordCache::append_long(const Word& word, std::int32_t* out) {
-    if (word.length > kLong) return merge(word, out);
-    const auto hash = hash_of(text_of(word));
-    const auto& slot = long_[hash >> (64 - kLongBits)];
-    if (slot.hash == hash && slot.length == word.length && std::memcmp(&texts_[slot.text], word.begin, word.length) == 0)
-        return std::copy_n(&ids_[slot.ids], slot.count, out);
-    auto* const end = merge(word, out);
-    keep_long(hash, word, out, static_cast<std::size_t>(end - out));
-    return end;
+// Null where the pool does not hold the word.
+inline std::int32_t* WordCache::append_pooled(const Key& key, const Line& line, const Word& word, std::int32_t* out) const {
+    const auto pooled = key.pooled();
+    for (const auto& slot : line.slots) {
+        if (!(slot.key == pooled) || written_ > slot.pooled.place + kPool) continue;
+        const auto* from = &pool_[slot.pooled.place % kPool];
+        if (word.length >= kShort) {
+            if (std::memcmp(from, word.begin, word.length) != 0) continue;
+            from += room_of_text(word);
+        }
+        return std::copy_n(from, slot.pooled.count, out);
+    }
+    return nullptr;
 }
 
-void WordCache::keep_long(std::uint64_t hash, const Word& word, const std::int32_t* ids, std::size_t count) {
-    if (texts_.size() + word.length > kMostText) {
-        std::fill(long_.begin(), long_.end(), Long{});
-        texts_.clear();
-        ids_.clear();
-    }
-    long_[hash >> (64 - kLongBits)] = {hash, static_cast<std::uint32_t>(texts_.size()), static_cast<std::uint32_t>(ids_.size()),
-                                       static_cast<std::uint16_t>(word.length), static_cast<std::uint16_t>(count)};
-    texts_.insert(texts_.end(), word.begin, word.begin + word.length);
-    ids_.insert(ids_.end(), ids, ids + count);
+// Where it lies now. No record reaches across the end of the pool.
+std::uint64_t WordCache::keep_in_pool(const Word& word, const std::int32_t* ids, std::size_t count) {
+    const auto text = word.length >= kShort ? room_of_text(word) : 0;
+    if (written_ % kPool + text + count > kPool) written_ += kPool - written_ % kPool;
+    const auto place = written_;
+    auto* const to = &pool_[place % kPool];
+    if (text != 0) std::memcpy(to, word.begin, word.length);
+    std::copy_n(ids, count, to + text);
+    written_ += text + count;
+    return place;
 }
 
 std::int32_t* WordCache::merge(const Word& word, std::int32_t* out) {

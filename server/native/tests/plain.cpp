@@ -155,20 +155,8 @@ void split_naively(const Tokens& tokens, std::string_view text, const std::funct
 }
 
 IdList merge_word_plainly(const Vocabulary& vocabulary, std::string_view word) {
-    IdList ids;
-    const auto* at = reinterpret_cast<const Byte*>(word.data());
-    const auto* const end = at + word.size();
-    for (const auto token : vocabulary.merge_plainly(word)) {
-        if (token != kNoToken) {
-            ids.push_back(static_cast<std::int32_t>(token));
-            at += vocabulary.length(token);
-            continue;
-        }
-        for (const auto* next = at + utf8::decode(at, end).length; at != next; ++at)
-            ids.push_back(static_cast<std::int32_t>(vocabulary.byte_token(*at)));
-    }
-    CHECK(at == end, quoted(word));
-    return ids;
+    const auto tokens = vocabulary.merge_plainly(word);
+    return {tokens.begin(), tokens.end()};
 }
 
 std::vector<std::size_t> word_ends(Words words, std::string_view text) {

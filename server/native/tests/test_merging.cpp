@@ -10,10 +10,17 @@ namespace {
 
 const std::vector<std::string> kTwo{"a", "b"}, kThree{"a", "b", "c"}, kSix{"a", "b", "c", "d", "\n", "\xFF"};
 
+// By search, and where the word is short enough, by rank as well.
 IdList merge(Merger& merger, std::string_view word) {
     const Exact exact(word);
-    IdList ids(word.size());
-    ids.resize(static_cast<std::size_t>(merger.merge(exact.view(), ids.data()) - ids.data()));
+    const auto merged = [&](auto way) {
+        IdList ids(word.size());
+        ids.resize(static_cast<std::size_t>((merger.*way)(exact.view(), ids.data()) - ids.data()));
+        return ids;
+    };
+    const auto ids = merged(&Merger::merge_by_search);
+    CHECK(merged(&Merger::merge) == ids, quoted(word));
+    if (word.size() <= Merger::kFew) CHECK(merged(&Merger::merge_by_rank) == ids, quoted(word));
     return ids;
 }
 
