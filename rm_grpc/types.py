@@ -285,6 +285,8 @@ def _message(raw: Mapping[str, Any], where: str) -> Message:
     role = raw.get("role")
     if not isinstance(role, str):
         raise InvalidRequestError("a message needs a role, as a string", field=f"{where}.role")
+    if len(raw) == 2 and isinstance(content := raw.get("content"), str):
+        return Message(role, content)  # as nearly all are; names of places are only made where they may be told
     return Message(
         role=role,
         content=_content(raw.get("content"), f"{where}.content"),

@@ -56,22 +56,26 @@ def check_content(conversation: Conversation, options: ScoreOptions, control: Ma
     Raises:
         ControlTokensError, ForeignMarkersError: naming the message and what was found.
     """
-    places = [(f"conversation.messages[{at}].content", spoken(message)) for at, message in enumerate(conversation.messages)]
+    texts = [spoken(message) for message in conversation.messages]
     if conversation.tools:
-        places.append(("conversation.tools_json", _plain_json(conversation.tools)))
-    for where, text in places:
+        texts.append(_plain_json(conversation.tools))
+    for at, text in enumerate(texts):
         if options.control_tokens is ControlTokens.REFUSE and (found := control.found(text)):
             raise errors.ControlTokensError(
                 f"the content holds control tokens of this model: {', '.join(found)}. Was it rendered already? "
                 "Send plain messages, or set control_tokens to as_text or allow",
-                field=where,
+                field=_place(conversation, at),
             )
         if options.foreign_markers is ForeignMarkers.REFUSE and (found := foreign.found(text)):
             raise errors.ForeignMarkersError(
                 f"the content holds chat markers: {', '.join(found)}. It looks rendered already with another model's "
                 "template; send plain messages, or set foreign_markers to allow",
-                field=where,
+                field=_place(conversation, at),
             )
+
+
+def _place(conversation: Conversation, at: int) -> str:
+    return f"conversation.messages[{at}].content" if at < len(conversation.messages) else "conversation.tools_json"
 
 
 def refuse_unread(messages: Sequence[Message]) -> None:

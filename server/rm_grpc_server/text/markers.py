@@ -47,8 +47,11 @@ class MarkerScan:
 
     def __init__(self, markers: Iterable[str]) -> None:
         longest_first = sorted({marker for marker in markers if marker}, key=lambda marker: (-len(marker), marker))
+        self._beginnings = {marker[0] for marker in longest_first}
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def found(self, text: str) -> tuple[str, ...]:
         """The markers in `text`."""
+        if not any(beginning in text for beginning in self._beginnings):  # found much faster than a pattern is
+            return ()
         return tuple(dict.fromkeys(self.pattern.findall(text)))
