@@ -60,8 +60,7 @@ Encoder::Encoder(const Recipe& recipe)
         throw std::invalid_argument("only sentence pieces begin with a space of their own");
     for (TokenId token = 0; recipe.ignore_merges && token < vocabulary_.size(); ++token)
         if (vocabulary_.length(token) != 0 && !vocabulary_.origin(token).reachable)
-            stubborn_.emplace_back(vocabulary_.text(token), token);
-    std::sort(stubborn_.begin(), stubborn_.end());
+            stubborn_.emplace(vocabulary_.text(token), token);
 }
 
 Encoder::~Encoder() = default;

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "added_tokens.h"
@@ -47,7 +48,7 @@ class Encoder {
     bool prepend_space_;
     Vocabulary vocabulary_;
     AddedTokens before_, behind_;  // found before and behind normalisation
-    std::vector<std::pair<std::string, TokenId>> stubborn_;  // words that are tokens though no merges lead to them
+    std::unordered_map<std::string_view, TokenId> stubborn_;  // words that are tokens though no merges lead to them
     mutable std::mutex mutex_;
     mutable std::vector<std::unique_ptr<Context>> idle_;
 };

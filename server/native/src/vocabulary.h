@@ -109,7 +109,7 @@ class Trie {
     std::array<TokenId, 256> singles_{};
 };
 
-// Tokens and merges of one tokenizer, read-only after construction.
+// Tokens and merges of one tokenizer, read-only after construction. Ranks are those of the merges that ever happen.
 //
 // Texts of tokens are bytes as they stand in a document: byte-level alphabets are undone, and U+2581 is a space.
 class Vocabulary {
@@ -119,7 +119,7 @@ class Vocabulary {
         TokenId left = kNoToken;   // the two that its last merge joins; none for a token that no merge makes
         TokenId right = kNoToken;
         std::uint32_t rank = 0;    // one more than the rank of that merge; 0 for a token that no merge makes
-        bool reachable = false;    // its own text encodes to it alone
+        bool reachable = false;    // its own text encodes to it alone; nothing else of an unreachable one is known
         bool ascending = false;    // and the merges on the way come in the order of their ranks
     };
 
@@ -153,6 +153,7 @@ class Vocabulary {
     void read_leaves();
     void read_merges(const Recipe& recipe);
     void find_origins();
+    void drop_idle_merges();
     void find_shorter();
 
     bool byte_level_;

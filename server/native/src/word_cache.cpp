@@ -29,7 +29,7 @@ std::size_t room_of_text(const Word& word) { return (word.length + sizeof(std::i
 
 }  // namespace
 
-WordCache::WordCache(const Vocabulary& vocabulary, const std::vector<std::pair<std::string, TokenId>>& stubborn)
+WordCache::WordCache(const Vocabulary& vocabulary, const std::unordered_map<std::string_view, TokenId>& stubborn)
     : merger_(vocabulary), stubborn_(stubborn), lines_(std::size_t{1} << kLineBits), pool_(kPool) {
     for (TokenId token = 0; token < vocabulary.size(); ++token)
         if (vocabulary.origin(token).reachable) seed(vocabulary.text(token), token);
@@ -146,10 +146,8 @@ std::uint64_t WordCache::keep_in_pool(const Word& word, const std::int32_t* ids,
 std::int32_t* WordCache::merge(const Word& word, std::int32_t* out) {
     const auto text = text_of(word);
     if (!stubborn_.empty()) {
-        const auto at = std::lower_bound(stubborn_.begin(), stubborn_.end(), text,
-                                         [](const auto& one, std::string_view other) { return one.first < other; });
-        if (at != stubborn_.end() && at->first == text) {
-            *out = static_cast<std::int32_t>(at->second);
+        if (const auto found = stubborn_.find(text); found != stubborn_.end()) {
+            *out = static_cast<std::int32_t>(found->second);
             return out + 1;
         }
     }

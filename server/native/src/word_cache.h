@@ -3,7 +3,8 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
+#include <string_view>
+#include <unordered_map>
 
 #include "hash.h"
 #include "merging.h"
@@ -23,7 +24,7 @@ class WordCache {
     // Most words of one call of `append`.
     static constexpr std::size_t kBatch = 256;
 
-    WordCache(const Vocabulary& vocabulary, const std::vector<std::pair<std::string, TokenId>>& stubborn);
+    WordCache(const Vocabulary& vocabulary, const std::unordered_map<std::string_view, TokenId>& stubborn);
 
     // Writes the ids of words and returns the place behind them; up to four more are written over. At most one id a byte
     // counts. Text may be read up to `readable`, which is the end of the words or behind it.
@@ -79,7 +80,7 @@ class WordCache {
     std::int32_t* merge(const Word& word, std::int32_t* out);
 
     Merger merger_;
-    const std::vector<std::pair<std::string, TokenId>>& stubborn_;
+    const std::unordered_map<std::string_view, TokenId>& stubborn_;
     Large<Line> lines_;
     // What does not fit into a line, one behind the other: the text of a long word, and ids. Where the end is reached, the oldest
     // are written over; what lies more than kPool behind `written_` is gone.

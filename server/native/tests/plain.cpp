@@ -154,9 +154,30 @@ void split_naively(const Tokens& tokens, std::string_view text, const std::funct
     if (consumed < text.size()) between(text.substr(consumed));
 }
 
-IdList merge_word_plainly(const Vocabulary& vocabulary, std::string_view word) {
-    const auto tokens = vocabulary.merge_plainly(word);
-    return {tokens.begin(), tokens.end()};
+PlainMerges::PlainMerges(const Recipe& recipe, const Vocabulary& vocabulary) : vocabulary_(vocabulary) {
+    const std::unordered_map<std::string_view, TokenId> ids(recipe.vocabulary.begin(), recipe.vocabulary.end());
+    for (std::size_t rank = 0; rank < recipe.merges.size(); ++rank) {
+        const auto& [left, right] = recipe.merges[rank];
+        merges_[{ids.at(left), ids.at(right)}] = {rank, ids.at(left + right)};
+    }
+}
+
+IdList PlainMerges::merge(std::string_view word) const {
+    std::vector<TokenId> symbols(word.size());
+    symbols.resize(static_cast<std::size_t>(vocabulary_.write_leaves(word, symbols.data()) - symbols.data()));
+    while (true) {
+        const Merge* best = nullptr;
+        std::size_t place = 0;
+        for (std::size_t at = 0; at + 1 < symbols.size(); ++at) {
+            const auto found = merges_.find({symbols[at], symbols[at + 1]});
+            if (found == merges_.end() || (best != nullptr && found->second.rank >= best->rank)) continue;
+            best = &found->second;
+            place = at;
+        }
+        if (best == nullptr) return {symbols.begin(), symbols.end()};
+        symbols[place] = best->result;
+        symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(place) + 1);
+    }
 }
 
 std::vector<std::size_t> word_ends(Words words, std::string_view text) {
@@ -185,7 +206,7 @@ void check_windows(Words words, std::string_view text) {
 }
 
 PlainEncoder::PlainEncoder(const Recipe& recipe, const Vocabulary& vocabulary)
-    : recipe_(recipe), vocabulary_(vocabulary), before_(added_tokens(recipe, false)), behind_(added_tokens(recipe, true)) {
+    : recipe_(recipe), vocabulary_(vocabulary), merges_(recipe, vocabulary), before_(added_tokens(recipe, false)), behind_(added_tokens(recipe, true)) {
     if (!recipe.ignore_merges) return;
     for (TokenId token = 0; token < vocabulary.size(); ++token)
         if (vocabulary.length(token) != 0) whole_words_.emplace(vocabulary.text(token), token);
@@ -214,7 +235,7 @@ void PlainEncoder::add_words(std::string_view normalized, IdList& ids) const {
             ids.push_back(static_cast<std::int32_t>(whole->second));
             continue;
         }
-        const auto merged = merge_word_plainly(vocabulary_, word);
+        const auto merged = merges_.merge(word);
         ids.insert(ids.end(), merged.begin(), merged.end());
     }
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -46,8 +47,23 @@ NaiveMatch find_naively(const std::vector<AddedToken>& tokens, std::string_view 
 void split_naively(const std::vector<AddedToken>& tokens, std::string_view text,
                    const std::function<void(std::string_view)>& between, const std::function<void(TokenId)>& token);
 
-// The tokens of a word by the definition, with bytes for what has no token.
-IdList merge_word_plainly(const Vocabulary& vocabulary, std::string_view word);
+// The merges of a recipe, all of them, by the definition.
+class PlainMerges {
+  public:
+    PlainMerges(const Recipe& recipe, const Vocabulary& vocabulary);
+
+    // The tokens of a word, with bytes for what has no token.
+    IdList merge(std::string_view word) const;
+
+  private:
+    struct Merge {
+        std::size_t rank;
+        TokenId result;
+    };
+
+    const Vocabulary& vocabulary_;
+    std::map<std::pair<TokenId, TokenId>, Merge> merges_;
+};
 
 // The ends of words by the plain scanners.
 std::vector<std::size_t> word_ends(Words words, std::string_view text);
@@ -67,6 +83,7 @@ class PlainEncoder {
 
     const Recipe& recipe_;
     const Vocabulary& vocabulary_;
+    PlainMerges merges_;
     std::vector<AddedToken> before_, behind_;
     std::unordered_map<std::string_view, TokenId> whole_words_;
 };

@@ -24,45 +24,53 @@ IdList merge(Merger& merger, std::string_view word) {
     return ids;
 }
 
-void check_word(const Vocabulary& vocabulary, Merger& warm, std::string_view word) {
-    const auto expected = merge_word_plainly(vocabulary, word);
+struct Merging {
+    explicit Merging(const Recipe& recipe) : vocabulary(recipe), plain(recipe, vocabulary) {}
+
+    Vocabulary vocabulary;
+    PlainMerges plain;
+};
+
+void check_word(const PlainMerges& plain, Merger& warm, std::string_view word) {
+    const auto expected = plain.merge(word);
     CHECK(merge(warm, word) == expected, quoted(word));
     CHECK(merge(warm, word) == expected, "the second time", quoted(word));
 }
 
-void check_words(Random& random, const Vocabulary& vocabulary, const std::vector<std::string>& units) {
-    Merger warm(vocabulary);
+void check_words(Random& random, const Merging& merging, const std::vector<std::string>& units) {
+    Merger warm(merging.vocabulary);
     for (unsigned count = 0; count < 60; ++count)
-        check_word(vocabulary, warm, random_word(random, units, random.between(1, 12)));
+        check_word(merging.plain, warm, random_word(random, units, random.between(1, 12)));
     for (unsigned count = 0; count < 4; ++count)
-        check_word(vocabulary, warm, random_word(random, units, random.between(30, 300)));
+        check_word(merging.plain, warm, random_word(random, units, random.between(30, 300)));
     const auto word = random_word(random, units, 40);
-    Merger cold(vocabulary);
-    CHECK(merge(cold, word) == merge_word_plainly(vocabulary, word), quoted(word));
+    Merger cold(merging.vocabulary);
+    CHECK(merge(cold, word) == merging.plain.merge(word), quoted(word));
 }
 
 // Runs of one letter are where merges overlap themselves.
-void check_runs(const Vocabulary& vocabulary, const std::vector<std::string>& units) {
-    Merger merger(vocabulary);
+void check_runs(const Merging& merging, const std::vector<std::string>& units) {
+    Merger merger(merging.vocabulary);
     for (const auto& unit : units) {
         std::string word;
-        for (unsigned length = 1; length <= 40; ++length) check_word(vocabulary, merger, word += unit);
+        for (unsigned length = 1; length <= 40; ++length) check_word(merging.plain, merger, word += unit);
     }
 }
 
-void check_every_word(const Vocabulary& vocabulary, const std::vector<std::string>& units, std::size_t longest) {
-    Merger merger(vocabulary);
+void check_every_word(const Merging& merging, const std::vector<std::string>& units, std::size_t longest) {
+    Merger merger(merging.vocabulary);
     std::vector<std::string> words{""};
     for (std::size_t length = 1; length <= longest; ++length) {
         std::vector<std::string> longer;
         for (const auto& word : words)
             for (const auto& unit : units) longer.push_back(word + unit);
         words = std::move(longer);
-        for (const auto& word : words) CHECK(merge(merger, word) == merge_word_plainly(vocabulary, word), quoted(word));
+        for (const auto& word : words) CHECK(merge(merger, word) == merging.plain.merge(word), quoted(word));
     }
 }
 
-void check_pairs(const Vocabulary& vocabulary) {
+void check_pairs(const Merging& merging) {
+    const auto& vocabulary = merging.vocabulary;
     const Merger merger(vocabulary);
     std::vector<TokenId> tokens;
     for (TokenId token = 0; token < vocabulary.size(); ++token) {
@@ -74,17 +82,17 @@ void check_pairs(const Vocabulary& vocabulary) {
     for (const auto left : tokens) {
         for (const auto right : tokens) {
             const auto joined = std::string(vocabulary.text(left)).append(vocabulary.text(right));
-            const bool apart = vocabulary.merge_plainly(joined) == std::vector<TokenId>{left, right};
+            const bool apart = merging.plain.merge(joined) == IdList{static_cast<std::int32_t>(left), static_cast<std::int32_t>(right)};
             CHECK(merger.stay_apart(left, right) == apart, quoted(vocabulary.text(left)), quoted(vocabulary.text(right)));
         }
     }
 }
 
 void check_grown(Random& random, const Grown& grown, const std::vector<std::string>& units) {
-    const Vocabulary vocabulary(byte_level_recipe(random, Words::gpt2, grown));
-    check_words(random, vocabulary, units);
-    check_runs(vocabulary, units);
-    check_pairs(vocabulary);
+    const Merging merging(byte_level_recipe(random, Words::gpt2, grown));
+    check_words(random, merging, units);
+    check_runs(merging, units);
+    check_pairs(merging);
 }
 
 }  // namespace
@@ -119,8 +127,8 @@ TEST(merging, every_short_word) {
     Random random(4);
     for (unsigned round = 0; round < 40; ++round) {
         const auto& units = round % 2 == 0 ? kTwo : kThree;
-        const Vocabulary vocabulary(byte_level_recipe(random, Words::gpt2, grow(random, units, random.between(1, 14))));
-        check_every_word(vocabulary, units, round % 2 == 0 ? 10 : 6);
+        const Merging merging(byte_level_recipe(random, Words::gpt2, grow(random, units, random.between(1, 14))));
+        check_every_word(merging, units, round % 2 == 0 ? 10 : 6);
     }
 }
 
@@ -132,12 +140,12 @@ TEST(merging, sentence_pieces) {
         for (std::size_t at = 1; at < all.size(); ++at)
             if (random.chance(60)) units.push_back(all[at]);
         const auto grown = grow(random, units, random.between(1, 60), true);
-        const Vocabulary vocabulary(sentence_piece_recipe(random, units, grown));
+        const Merging merging(sentence_piece_recipe(random, units, grown));
         // Texts of the core have spaces where tokens are written with U+2581, and characters that are no tokens.
         auto letters = all;
         letters.insert(letters.end(), {" ", " ", "z", "\u00DF", "\u6587", "\U0001F680"});
         letters.erase(letters.begin());
-        check_words(random, vocabulary, letters);
+        check_words(random, merging, letters);
     }
 }
 
@@ -146,8 +154,8 @@ TEST(merging, every_byte) {
     std::vector<std::string> units;
     for (unsigned byte = 0; byte < 256; ++byte) units.emplace_back(1, static_cast<char>(byte));
     for (unsigned round = 0; round < 6; ++round) {
-        const Vocabulary vocabulary(byte_level_recipe(random, Words::gpt2, tangle(random, units, 2000)));
-        check_words(random, vocabulary, units);
+        const Merging merging(byte_level_recipe(random, Words::gpt2, tangle(random, units, 2000)));
+        check_words(random, merging, units);
     }
 }
 
