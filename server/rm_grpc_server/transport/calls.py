@@ -14,7 +14,7 @@ from rm_grpc_server.engine.engine import Engine
 from rm_grpc_server.engine.entry import Outcome
 from rm_grpc_server.transport.admission import admit, find_engine
 from rm_grpc_server.transport.drain import Drain
-from rm_grpc_server.transport.submission import submitted
+from rm_grpc_server.transport.submission import next_over, submitted
 
 
 class Calls:
@@ -47,12 +47,9 @@ class Calls:
         """Scores a bounded list, each item answered as it is ready. Closing the generator takes the rest back."""
         engine = find_engine(self.engines, request.model)
         with self._submitted(engine, request.items, request.options, timeout) as futures:
-            positions = {future: at for at, future in enumerate(futures)}
-            waiting = set(futures)
+            waiting = {future: at for at, future in enumerate(futures)}
             while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                ready = sorted(positions[future] for future in done)
-                results = [_result(at, request.items[at], futures[at].result()) for at in ready]
+                results = [_result(at, request.items[at], futures[at].result()) for at in await next_over(waiting)]
                 yield reward_service_pb2.ScoreEachResponse(results=results, model_digest=engine.info.model_digest)
 
     async def list_models(self, request: reward_service_pb2.ListModelsRequest) -> reward_service_pb2.ListModelsResponse:

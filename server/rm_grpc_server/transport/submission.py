@@ -43,6 +43,16 @@ def submitted(
             entry.resolve(ItemCancelledError("the call ended"))
 
 
+async def next_over(waiting: dict[asyncio.Future[Outcome], int]) -> list[int]:
+    """Takes those that are over, at least one, out of what waits; their positions, in order.
+
+    Args:
+        waiting: each future's position.
+    """
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    return sorted(waiting.pop(future) for future in done)
+
+
 def _future(entry: Entry) -> asyncio.Future[Outcome]:
     future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     entry.watch(partial(_tell, future))

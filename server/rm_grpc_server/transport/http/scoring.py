@@ -19,7 +19,7 @@ from rm_grpc_server.transport.admission import find_engine
 from rm_grpc_server.transport.calls import Calls
 from rm_grpc_server.transport.door import Tokens
 from rm_grpc_server.transport.http.bodies import BodyBudget
-from rm_grpc_server.transport.submission import submitted
+from rm_grpc_server.transport.submission import next_over, submitted
 
 _T = TypeVar("_T")
 _MESSAGES, _IDS = "conversation.messages", "tokens.ids"
@@ -83,11 +83,9 @@ class HttpScoring:
     async def results(self, request: Request, call: Call) -> AsyncGenerator[Result, None]:
         """Each item's outcome as it is ready. Closing the iterator takes the rest back."""
         with self._submitted(call, await request.body()) as futures:
-            by_future = {future: at for at, future in enumerate(futures)}
-            waiting = set(futures)
+            waiting = {future: at for at, future in enumerate(futures)}
             while waiting:
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for at in sorted(by_future[future] for future in done):
+                for at in await next_over(waiting):
                     item = call.items[at]
                     yield Result(item.id if isinstance(item, Item) else "", at, _as_sent(futures[at].result()))
 
@@ -121,11 +119,10 @@ def _as_sent(outcome: Outcome) -> Outcome:
 
 
 async def _all_or_first_error(futures: Sequence[asyncio.Future[Outcome]], names: Sequence[str]) -> list[Score]:
-    waiting = set(futures)
+    waiting = {future: at for at, future in enumerate(futures)}
     while waiting:
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for at, future in enumerate(futures):
-            if future in done and isinstance(error := future.result(), errors.RewardError):
+        for at in await next_over(waiting):
+            if isinstance(error := futures[at].result(), errors.RewardError):
                 raise _named(error, names[at])
     outcomes = [_as_sent(future.result()) for future in futures]
     return [outcome for outcome in outcomes if isinstance(outcome, Score)]
