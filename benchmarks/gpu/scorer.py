@@ -14,9 +14,10 @@ from torch import Tensor
 
 from benchmarks.gpu.clock import DeviceClock
 from rm_grpc.types import Verdict
-from rm_grpc_server.engine.messages import Done, Failed, Message, Started, Work
+from rm_grpc_server.engine.messages import Done, Failed, Message, Work
 from rm_grpc_server.engine.pipeline import Pipeline
 from rm_grpc_server.engine.pool import Vigilance
+from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.models.backbone import Backbone, PlacedBatch
 from rm_grpc_server.models.prefixes import IdArray
 from rm_grpc_server.models.readout import HeadReadout
@@ -77,13 +78,12 @@ def piped(scorer: PackedScorer, batches: Sequence[Sequence[IdArray]]) -> Piped:
         BatchFailedError: one was not scored.
     """
     told: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    pipeline = Pipeline(scorer, told.put, lambda: told.put(Failed(-1, "the scorer fails on everything")))
+    pipeline = Pipeline(scorer, told.put, Progress(), lambda: told.put(Failed(-1, "the scorer fails on everything")))
     pipeline.start()
     scores: list[float] = []
 
     def settle() -> None:
-        while isinstance(message := told.get(), Started):
-            pass
+        message = told.get()
         if not isinstance(message, Done):
             raise BatchFailedError(str(message))
         scores.extend(scores_of(message.result.outcomes))

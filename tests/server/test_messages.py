@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rm_grpc.errors import ScorerFailedError
 from rm_grpc.types import StepScore, Verdict
-from rm_grpc_server.engine.messages import LENGTH, Done, Stages, Started, Work, frame
+from rm_grpc_server.engine.messages import LENGTH, Done, Stages, Work, frame
 from rm_grpc_server.scoring.protocols import BatchOutcome, Outcome
 from rm_grpc_server.text.encoding import Tokens
 
@@ -67,7 +67,3 @@ def test_tokens_arrive_with_what_is_read_of_them(conversations: list[tuple[list[
     assert arrived.number == 3
     found = [(one.ids.tolist(), one.reads) for one in arrived.conversations if isinstance(one, Tokens)]
     assert found == [(one.ids.tolist(), one.reads) for one in tokens]
-
-
-def test_a_start_is_told() -> None:
-    assert sent(Started(4, on_device=True)) == Started(4, on_device=True)

@@ -15,6 +15,7 @@ from rm_grpc_server.config import ModelSettings, ServerSettings
 from rm_grpc_server.engine.messages import Message, Work
 from rm_grpc_server.engine.pipeline import Pipeline
 from rm_grpc_server.engine.pool import Pool, Vigilance
+from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.opening import Model, ModelSource, batch_shape, model_packing
 from rm_grpc_server.scoring.loading import load_replica
 from rm_grpc_server.scoring.packed_scorer import PackedScorer
@@ -81,7 +82,8 @@ class ThreadReplica:
         self._loop = asyncio.get_running_loop()
         self._said: asyncio.Queue[Message | None] = asyncio.Queue()
         self._scorer = scorer
-        self._pipeline = Pipeline(scorer, self._say, lambda: self._say(None))
+        self.progress = Progress()
+        self._pipeline = Pipeline(scorer, self._say, self.progress, lambda: self._say(None))
 
     def _say(self, message: Message | None) -> None:
         if not self._loop.is_closed():

@@ -76,13 +76,6 @@ class Refused:
     message: str
 
 
-class Started(NamedTuple):
-    """A batch is being packed, or is on the device; should the replica die now, the batch may be why."""
-
-    number: int
-    on_device: bool
-
-
 class Stages(NamedTuple):
     """When a batch went through the stages of a replica: seconds on the machine's monotonic clock, one for all processes."""
 
@@ -137,7 +130,7 @@ class Failed:
     out_of_memory: bool = False
 
 
-Message: TypeAlias = Ready | Refused | Started | Done | Failed
+Message: TypeAlias = Ready | Refused | Done | Failed
 
 
 def frame(message: object) -> bytes:

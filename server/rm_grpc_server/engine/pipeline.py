@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Started, Work
+from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Work
+from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.scoring.protocols import ReplicaScorer
 
 _LOG = logging.getLogger(__name__)
@@ -35,12 +36,16 @@ class Pipeline:
     Args:
         scorer: what runs in the stages.
         send: takes what happens to batches; called from the stages' threads.
+        progress: told of each batch that begins; should the process die now, that batch may be why.
         die: called when the scorer no longer scores anything at all.
     """
 
-    def __init__(self, scorer: ReplicaScorer, send: Callable[[Message], None], die: Callable[[], None]) -> None:
+    def __init__(
+        self, scorer: ReplicaScorer, send: Callable[[Message], None], progress: Progress, die: Callable[[], None]
+    ) -> None:
         self._scorer = scorer
         self._send = send
+        self._progress = progress
         self._die = die
         self._queues: list[queue.SimpleQueue[_Batch | None]] = [queue.SimpleQueue() for _ in range(3)]
         self._threads = [
@@ -76,12 +81,12 @@ class Pipeline:
             self._queues[at + 1].put(None)
 
     def _prepare(self, batch: _Batch) -> None:
-        self._send(Started(batch.work.number, on_device=False))
+        self._progress.packing = batch.work.number
         batch.value = self._scorer.prepare(batch.value)
         batch.packed = time.monotonic()
 
     def _launch(self, batch: _Batch) -> None:
-        self._send(Started(batch.work.number, on_device=True))
+        self._progress.on_device = batch.work.number
         batch.started = time.monotonic()
         batch.value = self._scorer.launch(batch.value)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rm_grpc_server.engine.entry import Entry
-from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Started, Work
+from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Work
 from rm_grpc_server.engine.replica import Replica
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.scoring.protocols import BatchOutcome, ScorerDescription
@@ -65,8 +65,6 @@ class _Flight:
     entries: Sequence[Entry]
     timer: asyncio.TimerHandle
     is_alone: bool
-    is_begun: bool = False
-    is_on_device: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -231,18 +229,16 @@ class Pool:
         place.replica = None
         _LOG.error("replica %d died with %d batches in work", place.number, len(flights))
         # What is on the device is the likelier reason; what is only being packed is suspected where nothing is on the device.
-        suspected = [flight for flight in flights if flight.is_on_device] or [flight for flight in flights if flight.is_begun]
-        suspects = [entry for flight in suspected for entry in flight.entries]
-        others = [entry for flight in flights if flight not in suspected for entry in flight.entries]
+        begun = [number for number in flights if number <= replica.progress.on_device]
+        begun = begun or [number for number in flights if number <= replica.progress.packing]
+        suspects = [entry for number in begun for entry in flights.pop(number).entries]
+        others = [entry for flight in flights.values() for entry in flight.entries]
         self._told().lost(suspects, others)
         self._told().changed()
         await replica.ended()
 
     def _hear(self, place: Place, message: Message) -> None:
-        if isinstance(message, Started):
-            flight = place.flights[message.number]
-            flight.is_begun, flight.is_on_device = True, message.on_device
-        elif isinstance(message, (Done, Failed)):
+        if isinstance(message, (Done, Failed)):
             flight = place.flights.pop(message.number)
             flight.timer.cancel()
             if isinstance(message, Done):
@@ -277,10 +273,9 @@ class Pool:
         _LOG.error("replica %d does not answer, and is killed", place.number)
         replica.kill()
 
-    def _forget_flights(self, place: Place) -> list[_Flight]:
-        flights = list(place.flights.values())
-        place.flights.clear()
-        for flight in flights:
+    def _forget_flights(self, place: Place) -> dict[int, _Flight]:
+        flights, place.flights = place.flights, {}
+        for flight in flights.values():
             flight.timer.cancel()
         return flights
 

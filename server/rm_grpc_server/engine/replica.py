@@ -13,6 +13,7 @@ import sys
 from typing import Protocol, cast
 
 from rm_grpc_server.engine.messages import LENGTH, Message, Ready, Refused, ReplicaSpec, Work, frame
+from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.scoring.protocols import ScorerDescription
 
@@ -26,6 +27,10 @@ _LAST_WORDS = 5.0
 
 class Replica(Protocol):
     """Something that scores batches and may die."""
+
+    @property
+    def progress(self) -> Progress:
+        """Which batches it has begun; still there when it is dead."""
 
     async def start(self) -> ScorerDescription:
         """Makes it ready.
@@ -51,6 +56,7 @@ class ReplicaProcess:
     """See `Replica`. The process ends when this one does, however that ends."""
 
     def __init__(self, spec: ReplicaSpec) -> None:
+        self.progress = Progress()
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -66,13 +72,14 @@ class ReplicaProcess:
         ours, theirs = socket.socketpair()
         environment = {"GLIBC_TUNABLES": _MALLOC} | os.environ | dict(self._spec.environment)
         # Not multiprocessing: it would run the caller's __main__ again. A session of its own keeps the terminal's Ctrl-C away.
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own loses children that are killed while they die
-            [sys.executable, "-m", "rm_grpc_server.engine.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=environment,
-        )
+        with Progress.shared() as (self.progress, shared):
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own loses children that are killed while they die
+                [sys.executable, "-m", "rm_grpc_server.engine.worker", str(theirs.fileno()), str(shared)],
+                pass_fds=[theirs.fileno(), shared],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=environment,
+            )
         theirs.close()
         self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
         self._writer.write(frame(self._spec))

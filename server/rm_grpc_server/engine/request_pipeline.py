@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Started, Work
+from rm_grpc_server.engine.messages import Done, Failed, Message, Stages, Work
+from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.scoring.outcomes import told
 from rm_grpc_server.scoring.protocols import BatchOutcome, RequestScorer
 
@@ -23,9 +24,10 @@ CLOSE_SECONDS = 5.0
 class RequestPipeline:
     """Scores batches on an event loop of its own, on a thread of its own; see `Pipeline`."""
 
-    def __init__(self, scorer: RequestScorer, send: Callable[[Message], None]) -> None:
+    def __init__(self, scorer: RequestScorer, send: Callable[[Message], None], progress: Progress) -> None:
         self._scorer = scorer
         self._send = send
+        self._progress = progress
         self._loop = asyncio.new_event_loop()
         self._turns = asyncio.Semaphore(scorer.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,7 +67,7 @@ class RequestPipeline:
     async def _run(self, work: Work, received: float) -> None:
         async with self._turns:
             started = time.monotonic()
-            self._tell(Started(work.number, on_device=True))
+            self._progress.on_device = work.number
             try:
                 outcomes = await self._scorer.score(work.conversations) if work.conversations else []  # type: ignore[arg-type]  # items, for such a scorer
                 stages = Stages(received, started, started, time.monotonic())

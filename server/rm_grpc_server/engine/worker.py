@@ -1,4 +1,4 @@
-"""The process of a replica: `python -m rm_grpc_server.engine.worker FD`, started by the server and ended with it."""
+"""The process of a replica: `python -m rm_grpc_server.engine.worker SOCKET PROGRESS`, started by the server and ended with it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from rm_grpc_server.engine.messages import BlockingChannel, Ready, Refused, ReplicaSpec, Work
 from rm_grpc_server.engine.pipeline import Pipeline
+from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.engine.request_pipeline import RequestPipeline
 from rm_grpc_server.errors import StartupError
 from rm_grpc_server.scoring.main_thread import MAIN_THREAD
@@ -22,12 +23,19 @@ from rm_grpc_server.scoring.protocols import RequestScorer
 _POISONED, _BROKEN = 70, 74
 
 
-def main(descriptor: int) -> None:
-    """Loads what the server asks for, then scores until the server is gone."""
+def main(descriptor: int, shared: int) -> None:
+    """Loads what the server asks for, then scores until the server is gone.
+
+    Args:
+        descriptor: of the socket that the server talks through.
+        shared: descriptor of the memory in which it is told what is begun.
+    """
     # Whoever stops a process group means the server, which drains first; this process ends when the server does.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     channel = BlockingChannel(socket.socket(fileno=descriptor))
+    progress = Progress(shared)
+    os.close(shared)
     # What a scorer starts must not hold the socket: the server sees a death by its end.
     os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=lambda: os.close(descriptor))
@@ -43,17 +51,17 @@ def main(descriptor: int) -> None:
     except BrokenPipeError:
         return  # the server did not wait for it
     if scorer.description.reading is None:
-        _serve_requests(channel, scorer)
-    pipeline = Pipeline(scorer, channel.send, lambda: os._exit(_POISONED))
+        _serve_requests(channel, scorer, progress)
+    pipeline = Pipeline(scorer, channel.send, progress, lambda: os._exit(_POISONED))
     pipeline.start()
     while isinstance(work := channel.receive(), Work):
         pipeline.submit(work)
     os._exit(0)  # without waiting for a forward pass whose result nobody reads
 
 
-def _serve_requests(channel: BlockingChannel, scorer: RequestScorer) -> NoReturn:
+def _serve_requests(channel: BlockingChannel, scorer: RequestScorer, progress: Progress) -> NoReturn:
     """Scores whole items, with the main thread for the scorer's own calls."""
-    pipeline = RequestPipeline(scorer, channel.send)
+    pipeline = RequestPipeline(scorer, channel.send, progress)
     pipeline.start()
     threading.Thread(target=_read_requests, args=(channel, pipeline), name="reader", daemon=True).start()
     try:
@@ -79,4 +87,4 @@ def _read_requests(channel: BlockingChannel, pipeline: RequestPipeline) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s replica %(process)d: %(message)s")
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))
