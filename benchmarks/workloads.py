@@ -41,21 +41,21 @@ def tokens(conversations: Sequence[Conversation]) -> int:
     return sum(len(conversation.ids) for conversation in conversations)
 
 
-def tokens_without_repeats(conversations: Sequence[Conversation]) -> int:
-    """Tokens that are left to compute where members of a group share each common prefix."""
+def shared_lengths(conversations: Sequence[Conversation]) -> list[tuple[int, int]]:
+    """Tokens of each conversation, and how many leading ones are another's where members of a group share each prefix."""
 
     def key(conversation: Conversation) -> tuple[str, tuple[int, ...]]:
         return conversation.group, conversation.ids
 
-    total = 0
+    lengths = []
     for group, members in groupby(sorted(conversations, key=key), key=lambda conversation: conversation.group):
         before: tuple[int, ...] = ()
         for member in members:
             before = before if group else ()
             shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, member.ids, strict=False)))
-            total += len(member.ids) - shared
+            lengths.append((len(member.ids), shared))
             before = member.ids
-    return total
+    return lengths
 
 
 class Workload:

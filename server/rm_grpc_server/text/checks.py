@@ -95,6 +95,8 @@ def refuse_unread(messages: Sequence[Message]) -> None:
 
 def spoken(message: Message) -> str:
     """Everything of a message that a template may print."""
+    if not (message.name or message.tool_call_id or message.reasoning_content or message.tool_calls):
+        return message.text
     calls = [part for call in message.tool_calls for part in (call.id, call.name, _plain_json(call.arguments))]
     return "\n".join((message.name, message.tool_call_id, message.reasoning_content, message.text, *calls))
 

@@ -47,11 +47,12 @@ class MarkerScan:
 
     def __init__(self, markers: Iterable[str]) -> None:
         longest_first = sorted({marker for marker in markers if marker}, key=lambda marker: (-len(marker), marker))
-        self._beginnings = {marker[0] for marker in longest_first}
+        self._beginnings = {marker[0]: {one[:2] for one in longest_first if one[0] == marker[0]} for marker in longest_first}
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def found(self, text: str) -> tuple[str, ...]:
         """The markers in `text`."""
-        if not any(beginning in text for beginning in self._beginnings):  # found much faster than a pattern is
-            return ()
-        return tuple(dict.fromkeys(self.pattern.findall(text)))
+        for first, beginnings in self._beginnings.items():  # found much faster than a pattern is
+            if first in text and any(beginning in text for beginning in beginnings):
+                return tuple(dict.fromkeys(self.pattern.findall(text)))
+        return ()
