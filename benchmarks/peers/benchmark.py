@@ -31,8 +31,8 @@ from benchmarks.workloads import GROUP_WORKERS, WORKERS, Conversation, Workload,
 TARGETS = {"W1": 1.1, "W2": 1.5}
 """Our throughput over vLLM's, at least."""
 OURS, VLLM, LOOP, PADDED = "rm-grpc", "vllm", "model card's loop", "padded batches, in process"
-_ROLLOUTS = {"1M": 192, "10M": 64, "100M": 24}
-_GROUPS = {"1M": 24, "10M": 10, "100M": 4}
+_ROLLOUTS = {"1M": 384, "10M": 128, "100M": 32}
+_GROUPS = {"1M": 48, "10M": 24, "100M": 8}
 _PADDED_TOKENS = (512, 1024, 2048)
 _SETTLE_SECONDS = 0.3
 """How long a server that was held still gets to wake before it is measured."""

@@ -49,7 +49,7 @@ def scores(model: Any, conversations: list[TokenArray]) -> list[float]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_tries_score_as_their_conversations_alone(checkpoint_folder: Folders, architecture: str, dtype: str) -> None:
     model = load(checkpoint_folder, architecture, dtype=dtype)
-    assert model.packed.scorer.backbone._varlen == (dtype == "bfloat16" and architecture != "gemma2")
+    assert (model.packed.scorer.backbone._kernel == "varlen") == (dtype == "bfloat16" and architecture != "gemma2")
     conversations = group()
     expected = [model.reference(ids) for ids in conversations]
     tolerance = TOLERANCE[dtype]

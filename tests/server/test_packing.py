@@ -35,9 +35,14 @@ def load(folders: Folders, architecture: str, packing: Packing | None = None, **
     return load_local(ModelSettings.model_validate(values), packing=packing)
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, "llama merged"])
 def model(request: pytest.FixtureRequest, checkpoint_folder: Folders) -> LocalModel:
-    return load(checkpoint_folder, request.param)
+    """Each architecture as it comes, and one under the plan for processors that the native one is not made for."""
+    architecture, _, kernel = request.param.partition(" ")
+    loaded = load(checkpoint_folder, architecture)
+    if kernel:
+        loaded.packed.scorer.backbone._kernel = kernel
+    return loaded
 
 
 def scores(model: LocalModel, conversations: Sequence[TokenArray]) -> list[float]:
@@ -274,7 +279,7 @@ def test_the_variable_length_plan_lays_out_the_same_attention(
 
     monkeypatch.setattr(varlen, "varlen_attn", naive_varlen)
     model = load(checkpoint_folder, architecture, Packing(stored_prefix_bytes=stored))
-    model.packed.scorer.backbone._varlen = True
+    model.packed.scorer.backbone._kernel = "varlen"
     prompt = ids(100, 1)
     group = [np.concatenate([prompt, ids(10 + seed, seed)]) for seed in range(2, 6)]
     assert_exact(model, [*group, group[0], prompt, ids(7, 9)])

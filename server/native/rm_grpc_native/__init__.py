@@ -1,4 +1,4 @@
-"""Text to token ids in C++: exactly the ids of Hugging Face `tokenizers` 0.23, faster.
+"""What rm-grpc does in C++: text to exactly the ids of Hugging Face `tokenizers` 0.23, and attention over packed rows.
 
 encoder = Encoder.from_json(Path("tokenizer.json").read_text())
 ids, offsets = encoder.encode(["Hello", "world"])
@@ -6,7 +6,7 @@ ids, offsets = encoder.encode(["Hello", "world"])
 
 from __future__ import annotations
 
-from rm_grpc_native._core import instructions, order_by_ids
+from rm_grpc_native._core import attend, attention_instructions, instructions, order_by_ids
 from rm_grpc_native.encoder import Encoder
 from rm_grpc_native.recipe import MalformedTokenizer, Recipe, UnsupportedTokenizer, parse
 
@@ -16,6 +16,8 @@ __all__ = [
     "Recipe",
     "UnsupportedTokenizer",
     "__version__",
+    "attend",
+    "attention_instructions",
     "instructions",
     "order_by_ids",
     "parse",

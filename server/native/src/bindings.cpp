@@ -10,6 +10,7 @@
 
 #include <optional>
 
+#include "attention.h"
 #include "encoder.h"
 #include "normalize.h"
 #include "prefixes.h"
@@ -86,6 +87,54 @@ nb::tuple order_by_ids(const std::vector<GivenIds>& conversations) {
     return nb::make_tuple(array_of(std::move(found.order)), array_of(std::move(found.shared)));
 }
 
+using GivenHeads = nb::ndarray<const float, nb::ndim<3>, nb::device::cpu>;
+using GivenPlaces = nb::ndarray<const std::int64_t, nb::shape<-1, 3>, nb::c_contig, nb::device::cpu>;
+using Output = nb::ndarray<float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+rm_grpc::Heads heads_of(const GivenHeads& given) {
+    if (given.stride(2) != 1) throw nb::value_error("the numbers of a head must lie side by side");
+    return {.data = given.data(),
+            .heads = given.shape(0),
+            .tokens = given.shape(1),
+            .head_dim = given.shape(2),
+            .head_stride = given.stride(0),
+            .token_stride = given.stride(1)};
+}
+
+std::size_t place(std::int64_t number) {
+    if (number < 0) throw nb::value_error("places and lengths are not negative");
+    return static_cast<std::size_t>(number);
+}
+
+// Each run takes the next `path` entries: its third number says how many.
+std::vector<rm_grpc::Run> runs_of(const GivenPlaces& runs, const GivenPlaces& path) {
+    std::vector<rm_grpc::Run> found;
+    found.reserve(runs.shape(0));
+    std::size_t at = 0;
+    for (std::size_t run = 0; run < runs.shape(0); ++run) {
+        const std::int64_t* const row = runs.data() + 3 * run;
+        const std::size_t end = at + place(row[2]);
+        if (end < at || end > path.shape(0)) throw nb::value_error("there are fewer parts of paths than the runs take");
+        auto& made = found.emplace_back(rm_grpc::Run{place(row[0]), place(row[1]), {}});
+        for (; at < end; ++at) {
+            const std::int64_t* const part = path.data() + 3 * at;
+            made.path.push_back({place(part[0]), place(part[1]), place(part[2])});
+        }
+    }
+    return found;
+}
+
+void attend(const GivenHeads& queries, const std::vector<std::pair<GivenHeads, GivenHeads>>& sources, const GivenPlaces& runs,
+            const GivenPlaces& path, float scale, const Output& output, std::size_t threads, const std::string& instructions) {
+    rm_grpc::Attention call{.queries = heads_of(queries), .sources = {}, .runs = runs_of(runs, path), .scale = scale,
+                            .output = output.data()};
+    for (const auto& [keys, values] : sources) call.sources.push_back({heads_of(keys), heads_of(values)});
+    if (output.shape(0) != call.queries.tokens || output.shape(1) != call.queries.heads || output.shape(2) != call.queries.head_dim)
+        throw nb::value_error("the output must be [tokens, heads, head_dim] of the queries");
+    const nb::gil_scoped_release released;
+    rm_grpc::attend(call, threads, instructions);
+}
+
 rm_grpc::Recipe recipe_of(const std::string& words, bool nfc, bool ignore_merges, bool prepend_space,
                           std::vector<std::pair<std::string, TokenId>> vocabulary,
                           std::vector<std::pair<std::string, std::string>> merges,
@@ -124,6 +173,13 @@ NB_MODULE(_core, module) {
     module.def("instructions", [] {
         std::vector<std::string> names;
         for (const auto& one : rm_grpc::instructions()) names.emplace_back(one.name);
+        return names;
+    });
+    module.def("attend", &attend, "queries"_a, "sources"_a, "runs"_a, "path"_a, nb::kw_only(), "scale"_a, "output"_a,
+               "threads"_a = 1, "instructions"_a = "");
+    module.def("attention_instructions", [] {
+        std::vector<std::string> names;
+        for (const auto name : rm_grpc::attention_instructions()) names.emplace_back(name);
         return names;
     });
     module.attr("unicode_tables") = std::string(rm_grpc::unicode::kTablesVersion);

@@ -1,4 +1,4 @@
-"""The process of a replica: `python -m rm_grpc_server.engine.worker SOCKET PROGRESS`. The server starts it; it ends with that."""
+"""A replica's process, `python -m rm_grpc_server.engine.worker SOCKET PROGRESS`: started by the server, and ended with it."""
 
 from __future__ import annotations
 

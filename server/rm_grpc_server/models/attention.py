@@ -333,21 +333,3 @@ def register() -> None:
     """Makes the attention known to Transformers; harmless when repeated."""
     AttentionInterface.register(PACKED, packed_attention)
     AttentionMaskInterface.register(PACKED, _no_mask)
-
-
-def attending(batch: PackedBatch, *, varlen: bool, stored: Sequence[Sequence[Keys]] = (), keep: bool = False) -> Attending:
-    """A forward pass of a batch.
-
-    Args:
-        varlen: whether `varlen_attn` serves these layers: CUDA, 16 bits, no softcap.
-        stored: keys and values by layer of each stored prefix, exactly as long as the batch uses them.
-        keep: whether the row's own keys and values are wanted afterwards.
-    """
-    plans: list[Plan] = []
-    for only_reads in (False, True):
-        if varlen:
-            lengths = [layers[0][0].shape[1] for layers in stored]
-            plans.append(VarlenPlan(batch, lengths, only_reads=only_reads))
-        else:
-            plans.append(MergedPlan(batch, only_reads=only_reads))
-    return Attending(plans[0], plans[1], OnDevices(torch.from_numpy(batch.read_rows_U)), stored, keep=keep)

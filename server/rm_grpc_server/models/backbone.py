@@ -23,11 +23,12 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.models.attention import PACKED, Attending, Keys, attending, register
+from rm_grpc_server.models.attention import PACKED, Attending, Keys, register
 from rm_grpc_server.models.checkpoint import Checkpoint
 from rm_grpc_server.models.linear import pack_linears
 from rm_grpc_server.models.packable import unpackable
 from rm_grpc_server.models.packed import PackedBatch
+from rm_grpc_server.models.plans import attending, kernel_for
 from rm_grpc_server.models.unread import LastLayer
 from rm_grpc_server.models.weights import WeightFiles
 
@@ -89,8 +90,7 @@ class Backbone:
         """Where its hidden states come out."""
         self._reads_only = LastLayer.install(self.decoder)
         config = model.config.get_text_config()
-        softcap = getattr(config, "attn_logit_softcapping", None)
-        self._varlen = self.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16) and not softcap
+        self._kernel = kernel_for(self.device, model.dtype, softcap=bool(getattr(config, "attn_logit_softcapping", None)))
 
     def place(self, batch: PackedBatch, stored: Sequence[Sequence[Keys]] = (), *, keep: bool = False) -> PlacedBatch:
         """Copies a batch to the device; from pinned memory where that is a GPU, so that nobody waits for the copy.
@@ -99,7 +99,7 @@ class Backbone:
             stored, keep: as for `attending`.
         """
         ids_T, positions_T = (self._to_device(torch.from_numpy(array)) for array in (batch.input_ids_T, batch.position_ids_T))
-        return PlacedBatch(batch, ids_T, positions_T, attending(batch, varlen=self._varlen, stored=stored, keep=keep))
+        return PlacedBatch(batch, ids_T, positions_T, attending(batch, self._kernel, stored, keep=keep))
 
     @torch.inference_mode()
     def hidden_rows(self, placed: PlacedBatch) -> Tensor:

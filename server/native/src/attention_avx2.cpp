@@ -1,0 +1,11 @@
+#if defined(__x86_64__)
+#define RM_GRPC_LANES 8
+#define RM_GRPC_ROWS 6
+#include "attention_tiles.h"
+
+namespace rm_grpc {
+
+void attend_head_avx2(const HeadRun& run) { attend_head(run); }
+
+}  // namespace rm_grpc
+#endif

@@ -1,0 +1,68 @@
+"""Attention over a packed row by `rm_grpc_native`, in one pass over each path: float32 on an x86 CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rm_grpc_server.models.attention import Form, Keys, Plan
+from rm_grpc_server.models.packed import PackedBatch, path_to
+
+
+@cache
+def _native() -> ModuleType | None:
+    """An extra of its own: the server works without it."""
+    try:
+        import rm_grpc_native
+    except ImportError:
+        return None
+    return rm_grpc_native
+
+
+def serves(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether it is installed and made for this."""
+    native = _native() if device.type == "cpu" and dtype == torch.float32 else None
+    return native is not None and bool(native.attention_instructions())
+
+
+class NativePlan:
+    """The whole row. What it does not know, softcaps and windows that are shorter than a conversation, it leaves to `other`."""
+
+    def __init__(self, batch: PackedBatch, other: Plan) -> None:
+        own = [one for one in batch.segments if one.stored < 0]
+        paths = [path_to(batch.segments, one.parent) for one in own]
+        self._runs = np.array([(one.start, one.length, len(path)) for one, path in zip(own, paths, strict=True)], np.int64)
+        parts = [(one.stored + 1, max(one.start, 0) if one.stored < 0 else 0, one.length) for path in paths for one in path]
+        self._path = np.array(parts, np.int64).reshape(-1, 3)
+        self._longest = int(batch.position_ids_T.max()) + 1
+        self._other = other
+
+    def attend(self, query: Tensor, keys: Keys, stored: Sequence[Keys], form: Form) -> Tensor:
+        """See `Plan`."""
+        heads, tokens, width = query.shape
+        is_windowed = form.window is not None and form.window < self._longest
+        if form.softcap or is_windowed or keys[1].shape[-1] != width:
+            return self._other.attend(query, keys, stored, form)
+        output = query.new_empty((tokens, heads, width))
+        native = _native()
+        assert native is not None  # it serves
+        native.attend(
+            _array(query),
+            [(_array(k), _array(v)) for k, v in (keys, *stored)],
+            self._runs,
+            self._path,
+            scale=form.scale,
+            output=output.numpy(),
+            threads=torch.get_num_threads(),
+        )
+        return output
+
+
+def _array(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """What lies in the tensor, without a copy unless the numbers of a head are apart."""
+    return (tensor if tensor.stride(-1) == 1 else tensor.contiguous()).numpy()

@@ -1,0 +1,45 @@
+"""Which plan computes a batch's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+
+from rm_grpc_server.models import native_plan
+from rm_grpc_server.models.attention import Attending, Keys, MergedPlan, OnDevices, Plan, VarlenPlan
+from rm_grpc_server.models.native_plan import NativePlan
+from rm_grpc_server.models.packed import PackedBatch
+
+Kernel: TypeAlias = Literal["varlen", "native", "merged"]
+
+
+def kernel_for(device: torch.device, dtype: torch.dtype, *, softcap: bool) -> Kernel:
+    """The fastest that serves a model.
+
+    Args:
+        softcap: whether its scores are capped.
+    """
+    if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and not softcap:
+        return "varlen"
+    return "native" if native_plan.serves(device, dtype) and not softcap else "merged"
+
+
+def attending(batch: PackedBatch, kernel: Kernel, stored: Sequence[Sequence[Keys]] = (), *, keep: bool = False) -> Attending:
+    """A forward pass of a batch.
+
+    Args:
+        stored: keys and values by layer of each stored prefix, exactly as long as the batch uses them.
+        keep: whether the row's own keys and values are wanted afterwards.
+    """
+    full: Plan
+    reads: Plan
+    if kernel == "varlen":
+        lengths = [layers[0][0].shape[1] for layers in stored]
+        full, reads = (VarlenPlan(batch, lengths, only_reads=only_reads) for only_reads in (False, True))
+    else:
+        full, reads = (MergedPlan(batch, only_reads=only_reads) for only_reads in (False, True))
+        if kernel == "native":
+            full = NativePlan(batch, full)
+    return Attending(full, reads, OnDevices(torch.from_numpy(batch.read_rows_U)), stored, keep=keep)
