@@ -27,8 +27,6 @@ MOST_BYTES = 8_000_000
 CUT = 6_000
 """Characters of the longest document, about 1,500 tokens of English."""
 _LEAST = 200
-_PAIRED = 800
-"""Documents of each kind that conversations are made of: so many that a server's caches come to know the words, as they do."""
 _MANUALS = ("pandas", "ray", "torch", "matplotlib", "trl", "datasets")
 _MATHEMATICS = ("sympy", "mpmath")
 _SOURCES = ("networkx", "pandas", "torch", "transformers", "ray", "sympy", "numba")
@@ -76,7 +74,7 @@ def conversations(file: Path | None) -> list[tuple[str, Messages]]:
 
 def made_conversations(kinds: Sequence[Kind]) -> list[Messages]:
     """Conversations of pairs of documents, for want of real ones."""
-    texts = [document.decode() for kind in kinds for document in kind.documents[:_PAIRED]]
+    texts = [document.decode() for kind in kinds for document in kind.documents[:200]]
     random.Random(0).shuffle(texts)
     return [
         [{"role": "user", "content": question[:1000].strip()}, {"role": "assistant", "content": answer.strip()}]

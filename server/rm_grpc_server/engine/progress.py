@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import mmap
+import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 _PACKING, _ON_DEVICE = range(2)
 _BYTES = 16
@@ -25,7 +28,7 @@ class Progress:
     @contextmanager
     def shared(cls) -> Iterator[tuple[Progress, int]]:
         """One to share, and the descriptor by which another process maps it, open until the block ends."""
-        with tempfile.TemporaryFile() as file:
+        with _file() as file:
             file.truncate(_BYTES)
             yield cls(file.fileno()), file.fileno()
 
@@ -46,3 +49,8 @@ class Progress:
     @on_device.setter
     def on_device(self, number: int) -> None:
         self._numbers[_ON_DEVICE] = number
+
+
+def _file() -> IO[bytes]:
+    """A file without a name; in memory where there are such, for a container may have no folder that can be written to."""
+    return os.fdopen(os.memfd_create("progress"), "w+b") if sys.platform == "linux" else tempfile.TemporaryFile()

@@ -11,7 +11,7 @@ from torch import Tensor
 _LOG = logging.getLogger(__name__)
 _PROBE_ROWS = 4
 _ROUNDING = 1e-4
-"""Most that products of rows which are drawn from a normal distribution may differ, as a share of the largest."""
+"""Most that the products of rows drawn from a normal distribution may differ, as a share of the largest."""
 
 
 class PackedLinear(torch.nn.Linear):
@@ -23,7 +23,8 @@ class PackedLinear(torch.nn.Linear):
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         torch.nn.Module.__init__(self)
-        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
+        self.out_features, self.in_features = linear.weight.shape  # of a part, where a layer is spread over several ranks
+        self.bias = linear.bias
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
     @property
@@ -59,6 +60,6 @@ def _is_plain(layer: torch.nn.Linear) -> bool:
 
 
 def _agree(layer: torch.nn.Linear, packed: PackedLinear) -> bool:
-    rows = torch.randn(_PROBE_ROWS, layer.in_features, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(_PROBE_ROWS, packed.in_features, generator=torch.Generator().manual_seed(0))
     expected = layer(rows)
     return bool((packed(rows) - expected).abs().max() <= _ROUNDING * expected.abs().max())
