@@ -6,7 +6,7 @@ into each other and every score is silently wrong. Here the plan of the batch co
 A token attends to the path that leads to it: its segment up to itself, and the whole of every segment that its own continues.
 Two plans compute that. `MergedPlan` makes one call for a segment's own tokens and one for everything that continues it (which
 stands right behind it in the row, so that keys are never copied), and merges the parts by their log-sum-exps. `VarlenPlan`
-makes one `varlen_attn` call a layer on CUDA, over keys gathered path by path.
+makes one `varlen_attn` call a layer on CUDA, over keys gathered path by path. A third, for x86 CPUs, is in `native_plan`.
 """
 
 from __future__ import annotations

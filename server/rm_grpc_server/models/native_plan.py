@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rm_grpc_server.models.attention import Form, Keys, Plan
+from rm_grpc_server.models.attention import Form, Keys, MergedPlan
 from rm_grpc_server.models.packed import PackedBatch, path_to
 
 
@@ -31,23 +31,27 @@ def serves(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 class NativePlan:
-    """The whole row. What it does not know, softcaps and windows that are shorter than a conversation, it leaves to `other`."""
+    """The whole row. Softcaps, and windows that are shorter than a conversation, it leaves to `MergedPlan`."""
 
-    def __init__(self, batch: PackedBatch, other: Plan) -> None:
+    def __init__(self, batch: PackedBatch) -> None:
         own = [one for one in batch.segments if one.stored < 0]
         paths = [path_to(batch.segments, one.parent) for one in own]
         self._runs = np.array([(one.start, one.length, len(path)) for one, path in zip(own, paths, strict=True)], np.int64)
         parts = [(one.stored + 1, max(one.start, 0) if one.stored < 0 else 0, one.length) for path in paths for one in path]
         self._path = np.array(parts, np.int64).reshape(-1, 3)
         self._longest = int(batch.position_ids_T.max()) + 1
-        self._other = other
+        self._batch = batch
+
+    @cached_property
+    def _merged(self) -> MergedPlan:
+        return MergedPlan(self._batch, only_reads=False)
 
     def attend(self, query: Tensor, keys: Keys, stored: Sequence[Keys], form: Form) -> Tensor:
         """See `Plan`."""
         heads, tokens, width = query.shape
         is_windowed = form.window is not None and form.window < self._longest
         if form.softcap or is_windowed or keys[1].shape[-1] != width:
-            return self._other.attend(query, keys, stored, form)
+            return self._merged.attend(query, keys, stored, form)
         output = query.new_empty((tokens, heads, width))
         native = _native()
         assert native is not None  # it serves

@@ -33,13 +33,15 @@ def attending(batch: PackedBatch, kernel: Kernel, stored: Sequence[Sequence[Keys
         stored: keys and values by layer of each stored prefix, exactly as long as the batch uses them.
         keep: whether the row's own keys and values are wanted afterwards.
     """
-    full: Plan
-    reads: Plan
-    if kernel == "varlen":
-        lengths = [layers[0][0].shape[1] for layers in stored]
-        full, reads = (VarlenPlan(batch, lengths, only_reads=only_reads) for only_reads in (False, True))
-    else:
-        full, reads = (MergedPlan(batch, only_reads=only_reads) for only_reads in (False, True))
-        if kernel == "native":
-            full = NativePlan(batch, full)
+    full, reads = _varlen(batch, stored) if kernel == "varlen" else _merged(batch, native=kernel == "native")
     return Attending(full, reads, OnDevices(torch.from_numpy(batch.read_rows_U)), stored, keep=keep)
+
+
+def _varlen(batch: PackedBatch, stored: Sequence[Sequence[Keys]]) -> tuple[Plan, Plan]:
+    lengths = [layers[0][0].shape[1] for layers in stored]
+    return VarlenPlan(batch, lengths, only_reads=False), VarlenPlan(batch, lengths, only_reads=True)
+
+
+def _merged(batch: PackedBatch, *, native: bool) -> tuple[Plan, Plan]:
+    full = NativePlan(batch) if native else MergedPlan(batch, only_reads=False)
+    return full, MergedPlan(batch, only_reads=True)  # a few queries, each for itself, are no work for tiles
