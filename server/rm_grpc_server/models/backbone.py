@@ -25,7 +25,6 @@ from transformers.utils import logging as transformers_logging
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.attention import PACKED, Attending, Keys, register
 from rm_grpc_server.models.checkpoint import Checkpoint
-from rm_grpc_server.models.linear import pack_linears
 from rm_grpc_server.models.packable import unpackable
 from rm_grpc_server.models.packed import PackedBatch
 from rm_grpc_server.models.plans import attending, kernel_for
@@ -158,7 +157,6 @@ def load_backbone(checkpoint: Checkpoint, loading: Loading, files: WeightFiles) 
         model.set_attn_implementation(PACKED)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelLoadError(f"{checkpoint.source}: {type(model).__name__} cannot run under our attention: {error}") from error
-    pack_linears(model.base_model)
     return Backbone(model, notes)
 
 
