@@ -37,7 +37,7 @@ class NativePlan:
         own = [one for one in batch.segments if one.stored < 0]
         paths = [path_to(batch.segments, one.parent) for one in own]
         self._runs = np.array([(one.start, one.length, len(path)) for one, path in zip(own, paths, strict=True)], np.int64)
-        parts = [(one.stored + 1, max(one.start, 0) if one.stored < 0 else 0, one.length) for path in paths for one in path]
+        parts = [(one.stored + 1, one.start if one.stored < 0 else 0, one.length) for path in paths for one in path]
         self._path = np.array(parts, np.int64).reshape(-1, 3)
         self._longest = int(batch.position_ids_T.max()) + 1
         self._batch = batch

@@ -19,11 +19,11 @@ def kernel_for(device: torch.device, dtype: torch.dtype, *, softcap: bool) -> Ke
     """The fastest that serves a model.
 
     Args:
-        softcap: whether its scores are capped.
+        softcap: whether its scores are capped, which `varlen_attn` cannot do.
     """
     if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and not softcap:
         return "varlen"
-    return "native" if native_plan.serves(device, dtype) and not softcap else "merged"
+    return "native" if native_plan.serves(device, dtype) else "merged"
 
 
 def attending(batch: PackedBatch, kernel: Kernel, stored: Sequence[Sequence[Keys]] = (), *, keep: bool = False) -> Attending:
