@@ -9,7 +9,7 @@ import pytest
 import torch
 
 rm_grpc_native = pytest.importorskip("rm_grpc_native")
-if not rm_grpc_native.attention_instructions():
+if not rm_grpc_native.tile_instructions():
     pytest.skip("made for x86 alone", allow_module_level=True)
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 24
@@ -42,7 +42,7 @@ def reference(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     return torch.nn.functional.scaled_dot_product_attention(query.double(), k, v, attn_mask=visible)
 
 
-@pytest.mark.parametrize("instructions", rm_grpc_native.attention_instructions())
+@pytest.mark.parametrize("instructions", rm_grpc_native.tile_instructions())
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_trie_attends_as_its_paths_do(instructions: str, threads: int) -> None:
     torch.manual_seed(0)

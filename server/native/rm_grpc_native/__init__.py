@@ -1,4 +1,5 @@
-"""What rm-grpc does in C++: text to exactly the ids of Hugging Face `tokenizers` 0.23, and attention over packed rows.
+"""What rm-grpc does in C++: text to exactly the ids of Hugging Face `tokenizers` 0.23, and what a CPU spends its time on
+in a packed forward pass: linear layers, and attention.
 
 encoder = Encoder.from_json(Path("tokenizer.json").read_text())
 ids, offsets = encoder.encode(["Hello", "world"])
@@ -6,7 +7,7 @@ ids, offsets = encoder.encode(["Hello", "world"])
 
 from __future__ import annotations
 
-from rm_grpc_native._core import attend, attention_instructions, instructions, order_by_ids
+from rm_grpc_native._core import attend, instructions, linear, order_by_ids, pack_weights, tile_instructions
 from rm_grpc_native.encoder import Encoder
 from rm_grpc_native.recipe import MalformedTokenizer, Recipe, UnsupportedTokenizer, parse
 
@@ -17,10 +18,12 @@ __all__ = [
     "UnsupportedTokenizer",
     "__version__",
     "attend",
-    "attention_instructions",
     "instructions",
+    "linear",
     "order_by_ids",
+    "pack_weights",
     "parse",
+    "tile_instructions",
 ]
 
 __version__ = "0.1.0"

@@ -1,44 +1,13 @@
 #include "attention.h"
 
-#include <atomic>
 #include <stdexcept>
-#include <string>
-#include <thread>
 
-#include "attention_kernel.h"
+#include "crew.h"
+#include "tiles.h"
 
 namespace rm_grpc {
 
-void attend_head_avx512(const HeadRun& run);
-void attend_head_avx2(const HeadRun& run);
-
 namespace {
-
-struct Way {
-    std::string_view name;
-    AttendHead attend_head;
-};
-
-std::vector<Way> find_ways() {
-    std::vector<Way> found;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) found.push_back({"avx512", attend_head_avx512});
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back({"avx2", attend_head_avx2});
-#endif
-    return found;
-}
-
-const std::vector<Way>& ways() {
-    static const auto found = find_ways();
-    return found;
-}
-
-AttendHead way_named(std::string_view name) {
-    for (const auto& way : ways())
-        if (name.empty() || way.name == name) return way.attend_head;
-    throw std::invalid_argument("this processor has no instruction set for attention" + (name.empty() ? "" : " named " + std::string(name)));
-}
 
 void require(bool condition, const char* what) {
     if (!condition) throw std::invalid_argument(what);
@@ -99,29 +68,14 @@ void attend_run(const Attention& call, const Run& run, std::size_t key_head, Att
 
 }  // namespace
 
-const std::vector<std::string_view>& attention_instructions() {
-    static const auto names = [] {
-        std::vector<std::string_view> found;
-        for (const auto& way : ways()) found.push_back(way.name);
-        return found;
-    }();
-    return names;
-}
-
 void attend(const Attention& call, std::size_t threads, std::string_view instructions) {
-    const auto attend_head = way_named(instructions);
+    const auto attend_head = tiles(instructions).attend_head;
     check(call);
-    const std::size_t key_heads = call.sources.front().keys.heads, tasks = call.runs.size() * key_heads;
-    std::atomic<std::size_t> next{0};
-    const auto work = [&] {
-        std::vector<float> scratch;
-        for (auto task = next++; task < tasks; task = next++)
-            attend_run(call, call.runs[task / key_heads], task % key_heads, attend_head, scratch);
-    };
-    std::vector<std::thread> others;
-    for (std::size_t at = 1; at < threads && at < tasks; ++at) others.emplace_back(work);
-    work();
-    for (auto& other : others) other.join();
+    const std::size_t key_heads = call.sources.front().keys.heads;
+    run_tasks(call.runs.size() * key_heads, threads, [&](std::size_t task) {
+        static thread_local std::vector<float> scratch;
+        attend_run(call, call.runs[task / key_heads], task % key_heads, attend_head, scratch);
+    });
 }
 
 }  // namespace rm_grpc

@@ -38,10 +38,7 @@ struct Attention {
     float* output = nullptr;  // [tokens, heads, head_dim], side by side
 };
 
-// Names of what this processor has for it, the fastest first: empty where there is nothing faster than plain code.
-const std::vector<std::string_view>& attention_instructions();
-
-// Writes the output of all queries that are in a run. `instructions` is one of the names, or empty for the fastest. Throws
+// Writes the output of all queries that are in a run. `instructions` is the name of some of tiles.h, or empty for the fastest. Throws
 // std::invalid_argument for shapes that do not fit together, places that are none, and names that this processor has not.
 void attend(const Attention& call, std::size_t threads, std::string_view instructions = {});
 

@@ -1,29 +1,16 @@
-// The work itself, included once for each instruction set, with RM_GRPC_LANES floats in a vector and tiles of RM_GRPC_ROWS queries.
-//
-// Everything is of internal linkage and nothing of the standard library is called but libm: a function that the linker shares
-// among sources would be one that is compiled for this instruction set alone.
+// The work on a head, included once for each instruction set, with tiles of RM_GRPC_ROWS queries (see tile_vectors.h).
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 #include <cstring>
 
 #include "attention_kernel.h"
+#include "tile_vectors.h"
 
 namespace rm_grpc {
 namespace {
 
-constexpr std::size_t kLanes = RM_GRPC_LANES, kRows = RM_GRPC_ROWS, kWide = 2 * kLanes;
 static_assert(kRows <= kMostRows && kWide <= kWidest && kBlockKeys % kWide == 0);
-
-typedef float Floats __attribute__((vector_size(4 * kLanes)));
-typedef float InMemory __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
-typedef std::int32_t Integers __attribute__((vector_size(4 * kLanes)));
-
-inline Floats load(const float* from) { return *reinterpret_cast<const InMemory*>(from); }
-inline void store(float* to, Floats value) { *reinterpret_cast<InMemory*>(to) = value; }
-inline Floats all(float value) { return Floats{} + value; }
-inline std::size_t less(std::size_t one, std::size_t other) { return one < other ? one : other; }
 
 // 2 to the power of x, for x of at most 0, to about one unit in the last place; 0 where that is no normal number.
 inline Floats power_of_two(Floats x) {
@@ -41,20 +28,6 @@ inline Floats power_of_two(Floats x) {
     power = power * rest + 1.0f;
     const Integers exponent = ((Integers)rounded - (Integers)magic) << 23;
     return is_nothing ? Floats{} : (Floats)((Integers)power + exponent);
-}
-
-// Adds [M, depth] times [depth, kWide] to `sums`.
-template <std::size_t M>
-inline void multiply(const float* rows, std::ptrdiff_t stride, const float* panel, std::size_t depth, Floats (&sums)[M][2]) {
-    for (std::size_t at = 0; at < depth; ++at, ++rows, panel += kWide) {
-        const Floats left = load(panel), right = load(panel + kLanes);
-#pragma GCC unroll 16
-        for (std::size_t row = 0; row < M; ++row) {
-            const Floats one = all(rows[static_cast<std::ptrdiff_t>(row) * stride]);
-            sums[row][0] += one * left;
-            sums[row][1] += one * right;
-        }
-    }
 }
 
 // Keys in panels of kWide, each [head_dim, kWide]; there is nothing but 0 beyond the last key.
@@ -98,7 +71,7 @@ void tile(const float* queries, std::ptrdiff_t stride, const Block& block, std::
     const std::size_t count = less(block.count, visible + M - 1), panels = (count + kWide - 1) / kWide;
     for (std::size_t panel = 0; panel < panels; ++panel) {
         Floats products[M][2] = {};
-        multiply<M>(queries, stride, block.keys + panel * depth * kWide, depth, products);
+        multiply<M>(queries, stride, block.keys + panel * depth * kWide, kWide, depth, products);
         for (std::size_t row = 0; row < M; ++row) {
             store(scores + row * kBlockKeys + panel * kWide, products[row][0]);
             store(scores + row * kBlockKeys + panel * kWide + kLanes, products[row][1]);
@@ -137,7 +110,7 @@ void tile(const float* queries, std::ptrdiff_t stride, const Block& block, std::
             products[row][0] = load(values + row * sums.padded);
             products[row][1] = load(values + row * sums.padded + kLanes);
         }
-        multiply<M>(scores, kBlockKeys, block.values + first * block.count, count, products);
+        multiply<M>(scores, kBlockKeys, block.values + first * block.count, kWide, count, products);
         for (std::size_t row = 0; row < M; ++row) {
             store(values + row * sums.padded, products[row][0]);
             store(values + row * sums.padded + kLanes, products[row][1]);

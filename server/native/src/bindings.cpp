@@ -12,9 +12,11 @@
 
 #include "attention.h"
 #include "encoder.h"
+#include "linear.h"
 #include "normalize.h"
 #include "prefixes.h"
 #include "recipe.h"
+#include "tiles.h"
 #include "unicode_tables.h"
 
 namespace nb = nanobind;
@@ -135,6 +137,38 @@ void attend(const GivenHeads& queries, const std::vector<std::pair<GivenHeads, G
     rm_grpc::attend(call, threads, instructions);
 }
 
+using GivenRows = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
+using GivenWeights = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using GivenBias = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Packed = nb::ndarray<float, nb::shape<-1, -1, rm_grpc::kPanelOutputs>, nb::c_contig, nb::device::cpu>;
+using GivenPacked = nb::ndarray<const float, nb::shape<-1, -1, rm_grpc::kPanelOutputs>, nb::c_contig, nb::device::cpu>;
+using OutputRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void require_panels(std::size_t panels, std::size_t inputs, std::size_t of_outputs, std::size_t of_inputs) {
+    if (of_outputs == 0 || of_inputs == 0) throw nb::value_error("a layer has inputs and outputs");
+    if (inputs != of_inputs || panels != (of_outputs + rm_grpc::kPanelOutputs - 1) / rm_grpc::kPanelOutputs)
+        throw nb::value_error("packed weights must be [outputs / 32 rounded up, inputs, 32]");
+}
+
+void pack_weights(const GivenWeights& weights, const Packed& packed) {
+    require_panels(packed.shape(0), packed.shape(1), weights.shape(0), weights.shape(1));
+    const nb::gil_scoped_release released;
+    rm_grpc::pack_weights(weights.data(), weights.shape(0), weights.shape(1), packed.data());
+}
+
+void linear(const GivenRows& rows, const GivenPacked& packed, const std::optional<GivenBias>& bias, const OutputRows& output,
+            std::size_t threads, const std::string& instructions) {
+    require_panels(packed.shape(0), packed.shape(1), output.shape(1), rows.shape(1));
+    if (output.shape(0) != rows.shape(0)) throw nb::value_error("the output has as many rows as what is given");
+    if (rows.shape(1) > 1 && rows.stride(1) != 1) throw nb::value_error("the numbers of a row must lie side by side");
+    if (bias && bias->shape(0) != output.shape(1)) throw nb::value_error("the bias has as many numbers as there are outputs");
+    const rm_grpc::Linear call{.rows = rows.data(), .row_stride = rows.stride(0), .row_count = rows.shape(0),
+                               .inputs = rows.shape(1), .outputs = output.shape(1), .packed = packed.data(),
+                               .bias = bias ? bias->data() : nullptr, .output = output.data()};
+    const nb::gil_scoped_release released;
+    rm_grpc::multiply(call, threads, instructions);
+}
+
 rm_grpc::Recipe recipe_of(const std::string& words, bool nfc, bool ignore_merges, bool prepend_space,
                           std::vector<std::pair<std::string, TokenId>> vocabulary,
                           std::vector<std::pair<std::string, std::string>> merges,
@@ -177,9 +211,12 @@ NB_MODULE(_core, module) {
     });
     module.def("attend", &attend, "queries"_a, "sources"_a, "runs"_a, "path"_a, nb::kw_only(), "scale"_a, "output"_a,
                "threads"_a = 1, "instructions"_a = "");
-    module.def("attention_instructions", [] {
+    module.def("pack_weights", &pack_weights, "weights"_a, "packed"_a);
+    module.def("linear", &linear, "rows"_a, "packed"_a, "bias"_a = nb::none(), nb::kw_only(), "output"_a, "threads"_a = 1,
+               "instructions"_a = "");
+    module.def("tile_instructions", [] {
         std::vector<std::string> names;
-        for (const auto name : rm_grpc::attention_instructions()) names.emplace_back(name);
+        for (const auto& one : rm_grpc::tiles()) names.emplace_back(one.name);
         return names;
     });
     module.attr("unicode_tables") = std::string(rm_grpc::unicode::kTablesVersion);

@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "check.h"
 #include "texts.h"
+#include "tiles.h"
 
 namespace rm_grpc::tests {
 
@@ -127,27 +128,27 @@ bool is_refused(Change change) {
 }  // namespace
 
 TEST(attention, small) {
-    for (const auto name : attention_instructions()) {
+    for (const auto& each : tiles()) {
         Random random(1);
         for (unsigned round = 0; round < 150; ++round) {
             Case made(random, 1 + random.below(70), 40);
-            check_case(made, name, 1 + round % 3);
+            check_case(made, each.name, 1 + round % 3);
         }
     }
 }
 
 TEST(attention, blocks) {
-    for (const auto name : attention_instructions()) {
+    for (const auto& each : tiles()) {
         Random random(2);
         for (unsigned round = 0; round < 4; ++round) {
             Case made(random, 64, 600);
-            check_case(made, name, 1);
+            check_case(made, each.name, 1);
         }
     }
 }
 
 TEST(attention, refused) {
-    if (attention_instructions().empty()) return;
+    if (tiles().empty()) return;
     CHECK(!is_refused([](Attention&) {}));
     CHECK(is_refused([](Attention& call) { call.sources.clear(); }));
     CHECK(is_refused([](Attention& call) { call.queries.head_dim = 0; }));

@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.attention import PACKED, Attending, Keys, register
 from rm_grpc_server.models.checkpoint import Checkpoint
+from rm_grpc_server.models.linear import pack_linears, plain_products
 from rm_grpc_server.models.packable import unpackable
 from rm_grpc_server.models.packed import PackedBatch
 from rm_grpc_server.models.plans import attending, kernel_for
@@ -118,10 +119,10 @@ class Backbone:
 
     @contextmanager
     def plain_attention(self) -> Iterator[PreTrainedModel]:
-        """The whole model under Transformers' own attention, for one-at-a-time reference runs."""
+        """The whole model under Transformers' own attention and torch's own products, for one-at-a-time reference runs."""
         self.model.set_attn_implementation("eager")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), plain_products(self.model):
                 yield self.model
         finally:
             self.model.set_attn_implementation(PACKED)
@@ -157,6 +158,7 @@ def load_backbone(checkpoint: Checkpoint, loading: Loading, files: WeightFiles) 
         model.set_attn_implementation(PACKED)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelLoadError(f"{checkpoint.source}: {type(model).__name__} cannot run under our attention: {error}") from error
+    pack_linears(model.base_model)
     return Backbone(model, notes)
 
 

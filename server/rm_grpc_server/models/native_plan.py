@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, cached_property
-from types import ModuleType
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rm_grpc_server.models.attention import Form, Keys, MergedPlan
+from rm_grpc_server.models.native import native_for
 from rm_grpc_server.models.packed import PackedBatch, path_to
-
-
-@cache
-def _native() -> ModuleType | None:
-    """An extra of its own: the server works without it."""
-    try:
-        import rm_grpc_native
-    except ImportError:
-        return None
-    return rm_grpc_native
-
-
-def serves(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether it is installed and made for this."""
-    native = _native() if device.type == "cpu" and dtype == torch.float32 else None
-    return native is not None and bool(native.attention_instructions())
 
 
 class NativePlan:
@@ -53,8 +37,8 @@ class NativePlan:
         if form.softcap or is_windowed or keys[1].shape[-1] != width:
             return self._merged.attend(query, keys, stored, form)
         output = query.new_empty((tokens, heads, width))
-        native = _native()
-        assert native is not None  # it serves
+        native = native_for(query.device, query.dtype)
+        assert native is not None  # whoever chose this plan has asked
         native.attend(
             _array(query),
             [(_array(k), _array(v)) for k, v in (keys, *stored)],

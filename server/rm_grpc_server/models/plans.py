@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from rm_grpc_server.models import native_plan
 from rm_grpc_server.models.attention import Attending, Keys, MergedPlan, OnDevices, Plan, VarlenPlan
+from rm_grpc_server.models.native import native_for
 from rm_grpc_server.models.native_plan import NativePlan
 from rm_grpc_server.models.packed import PackedBatch
 
@@ -23,7 +23,7 @@ def kernel_for(device: torch.device, dtype: torch.dtype, *, softcap: bool) -> Ke
     """
     if device.type == "cuda" and dtype in (torch.float16, torch.bfloat16) and not softcap:
         return "varlen"
-    return "native" if native_plan.serves(device, dtype) else "merged"
+    return "merged" if native_for(device, dtype) is None else "native"
 
 
 def attending(batch: PackedBatch, kernel: Kernel, stored: Sequence[Sequence[Keys]] = (), *, keep: bool = False) -> Attending:

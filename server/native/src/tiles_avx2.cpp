@@ -2,10 +2,12 @@
 #define RM_GRPC_LANES 8
 #define RM_GRPC_ROWS 6
 #include "attention_tiles.h"
+#include "linear_tiles.h"
 
 namespace rm_grpc {
 
 void attend_head_avx2(const HeadRun& run) { attend_head(run); }
+void multiply_rows_avx2(const RowsByPanels& part) { multiply_rows(part); }
 
 }  // namespace rm_grpc
 #endif
