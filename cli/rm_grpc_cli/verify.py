@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from rm_grpc_cli.target import connect, own_server
 from rm_grpc_cli.verification.cards import card_rows
 from rm_grpc_cli.verification.chosen import Chosen, choose
 from rm_grpc_cli.verification.naive import NaiveRun, score_naively
+from rm_grpc_cli.verification.outcomes import Refusal
 from rm_grpc_cli.verification.parity import Parity, sides
 from rm_grpc_cli.verification.picture import draw
 from rm_grpc_cli.verification.probes import Probe, built_in, published, read_probes
@@ -63,8 +65,9 @@ def command(
     """Check that a server gives the numbers of the naive path: the whole Transformers model, one conversation at a time.
 
     Each conversation is scored through the service alone, together with all others, in random orders and beside its siblings,
-    and once on the naive path; for each dtype a server is started and ended, then the naive model is loaded. Where the model's
-    preset knows scores of its model card, these are compared too.
+    and once on the naive path; for each dtype a server is started and ended, then the naive model is loaded. Where float32
+    differs by a little more than it should, the naive path is run in double precision too, to tell rounding from a fault.
+    Where the model's preset knows scores of its model card, these are compared too.
 
     The exit status is 0 where all differences are within what is allowed, else 1.
     """
@@ -138,7 +141,7 @@ class _Run:
         if not sorted_out.compared and not sorted_out.disagreements:
             told = "; ".join(f"{one.name}: {one.refusal.message}" for one in sorted_out.refused[:3])
             raise click.ClickException(f"all conversations were refused, bring others with --probes: {told}")
-        return Parity(
+        parity = Parity(
             dtype=info.dtype,
             device=info.device,
             model_digest=info.model_digest,
@@ -147,6 +150,22 @@ class _Run:
             disagreements=sorted_out.disagreements,
             deterministic="deterministic" in json.loads(info.settings_json),
             notes=_notes(info, naive),
+        )
+        return self._beside_double(parity) if parity.may_be_rounding and not parity.notes else parity
+
+    def _beside_double(self, parity: Parity) -> Parity:
+        """The same, with how far the naive path itself is from double precision, which takes twice its memory."""
+        chosen = self._chosen
+        try:
+            with progress("float64, naive", len(self._probes), self._console, remaining=False) as advance:
+                double = score_naively(
+                    chosen.of_dtype(parity.dtype), chosen.server, self._probes, lambda: advance(1), in_double=True
+                )
+        except click.ClickException as error:
+            told = f"whether that is rounding is open: double precision cannot be run ({error.message})"
+            return replace(parity, notes=(*parity.notes, told))
+        return parity.beside_double(
+            {self._probes[at].name: found for at, found in double.outcomes.items() if not isinstance(found, Refusal)}
         )
 
 

@@ -147,6 +147,34 @@ def test_sixteen_bits_have_their_own_tolerance() -> None:
     assert parity(naive, *rounds).faults
 
 
+def test_float32_may_differ_by_what_the_naive_path_itself_rounds() -> None:
+    served = [scored(1.0 + 6e-5, 0.5, 0.25, help=2.0), NAIVE[1]]
+    found = parity(NAIVE, *SAME, (Company.SHUFFLED, served))
+    assert found.may_be_rounding
+    explained = found.beside_double({"p0": scored(1.0 - 5e-5, 0.5, 0.25, help=2.0), "p1": NAIVE[1]})
+    assert explained.allowed("score") == pytest.approx(3 * 5e-5 / statistics.pstdev([1.0, -3.0]), rel=1e-3)
+    assert explained.faults == []
+    steady = found.beside_double({"p0": scored(1.0 - 1e-6, 0.5, 0.25, help=2.0), "p1": NAIVE[1]})
+    assert steady.allowed("score") == 1e-5
+    assert steady.faults == found.faults
+    of_steps = found.beside_double({"p0": scored(1.0, 0.501, 0.25, help=2.0), "p1": NAIVE[1]})
+    assert of_steps.faults == found.faults, "each quantity has its own rounding"
+    result = Verification({"name": "m"}, "", (explained,), ())
+    assert "double precision" in "".join(told_notes(result))
+    assert report(result)["dtypes"]["float32"]["allowed"]["score"] == explained.allowed("score")
+
+
+def test_double_precision_is_asked_about_small_differences_alone() -> None:
+    def off(by: float, dtype: str = "float32") -> bool:
+        moved = [scored(1.0 + by, 0.5, 0.25, help=2.0), NAIVE[1]]
+        return parity(NAIVE, *SAME, (Company.SHUFFLED, moved), dtype=dtype).may_be_rounding
+
+    assert [off(by) for by in (0.0, 1e-4, 0.01, math.nan)] == [False, True, False, False]
+    assert not off(0.5, "bfloat16")
+    gone = (Company.SHUFFLED, [Refusal("TOO_LONG", "too long"), NAIVE[1]])
+    assert not parity(NAIVE, *SAME, gone).may_be_rounding
+
+
 def test_a_deterministic_model_must_not_move_at_all() -> None:
     moved = [scored(math.nextafter(1.0, 2.0), 0.5, 0.25, help=2.0), NAIVE[1]]
     rounds = [*SAME, (Company.SHUFFLED, moved)]

@@ -25,13 +25,13 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     """What is asked: the model's digests, and an outcome for each line.
 
     Args:
-        job: `model` and `server` as settings, `devices` as this process sees them, `lines` as text.
+        job: `model` and `server` as settings, `devices` as this process sees them, `in_double` and `lines` as text.
 
     Raises:
         StartupError: the model has no naive path, or cannot be loaded.
     """
     settings, server = parse(ModelSettings, job["model"], "model"), parse(ServerSettings, job["server"], "settings")
-    model = NaiveModel.open(settings, server, tuple(job["devices"]))
+    model = NaiveModel.open(settings, server, tuple(job["devices"]), in_double=job["in_double"])
     items = [item_of_line(line.encode(errors="surrogateescape")) for line in job["lines"]]
     outcomes: list[dict[str, Any]] = []
     for verdict in model.outcomes(items):

@@ -39,12 +39,18 @@ class NaiveRun:
 
 
 def score_naively(
-    model: ModelSettings, server: ServerSettings, probes: Sequence[Probe], progress: Callable[[], object] = lambda: None
+    model: ModelSettings,
+    server: ServerSettings,
+    probes: Sequence[Probe],
+    progress: Callable[[], object] = lambda: None,
+    *,
+    in_double: bool = False,
 ) -> NaiveRun:
     """Every probe by itself through the whole Transformers model under eager attention.
 
     Args:
         progress: called after each probe.
+        in_double: in double precision instead of the settings' dtype.
 
     Raises:
         ClickException: the model cannot be loaded.
@@ -54,6 +60,7 @@ def score_naively(
     seen = devices if devices == CPU else tuple(f"cuda:{at}" for at in range(len(devices)))
     job = {
         "devices": seen,
+        "in_double": in_double,
         "model": model.model_dump(mode="json", exclude_unset=True),
         "server": server.model_dump(mode="json", exclude_unset=True, exclude={"models", "listen", "ready_file"}),
         "lines": [probes[at].line for at in places],

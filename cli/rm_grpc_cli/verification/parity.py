@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from rm_grpc_cli.verification.comparison import Agreement, Difference, agreement, difference, farthest, spread
 from rm_grpc_cli.verification.outcomes import ATTRIBUTE, SCORE, Numbers, Outcome, Refusal
@@ -15,6 +15,12 @@ from rm_grpc_client import RewardError
 TOLERANCES: Mapping[str, float] = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1}
 """By `Difference.measure`. In float32 packed and naive path differ by the order of sums only. In 16 bits both round in every
 layer, and not alike: these are the tolerances of the server's own check at load, a bound on rounding and no proof of parity."""
+
+_OWN_ROUNDING = 3.0
+"""How far the paths may be apart, as a multiple of how far the naive one is from double precision: once for the naive path, and
+twice for the served one, of whose rounds the farthest counts."""
+_MOST_ROUNDING = 1e-3
+"""What is farther apart in float32 is no rounding."""
 
 _FLAG = (0.0, 1.0)
 
@@ -82,6 +88,7 @@ class Parity:
         rounding: differences of this dtype's naive scores from those of the naive path in float32, where that was run: what
             the dtype costs by itself.
         served_rounding: the same of the served scores.
+        own_rounding: how far the naive numbers are from the same in double precision, where that was run.
         notes: what the two sides read differently, by their digests.
     """
 
@@ -94,7 +101,30 @@ class Parity:
     deterministic: bool = False
     rounding: Difference | None = None
     served_rounding: Difference | None = None
+    own_rounding: Mapping[str, Difference] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def allowed(self, name: str) -> float:
+        """The largest `Difference.measure` with which a quantity passes."""
+        own = self.own_rounding.get(name)
+        return max(TOLERANCES[self.dtype], _OWN_ROUNDING * own.measure if own is not None else 0.0)
+
+    @property
+    def may_be_rounding(self) -> bool:
+        """Whether nothing but differences make this a failure, and all so small that double precision may explain them."""
+        if self.dtype != "float32" or self.disagreements or not self.faults:
+            return False
+        return all(found.measure <= _MOST_ROUNDING for found in self.differences.values())
+
+    def beside_double(self, double: Mapping[str, Numbers]) -> Parity:
+        """The same, with the naive numbers' own rounding; `double` has those of double precision by conversation."""
+        pairs: dict[str, tuple[list[float], list[float]]] = {}
+        for one in self.compared:
+            for name, values in double.get(one.name, {}).items():
+                references, found = pairs.setdefault(name, ([], []))
+                references.extend(values)
+                found.extend(one.naive[name])
+        return replace(self, own_rounding={name: difference(*both) for name, both in pairs.items()})
 
     @property
     def differences(self) -> dict[str, Difference]:
@@ -148,10 +178,9 @@ class Parity:
         return self.dtype == "float32" or name not in self.flags
 
     def _faults(self) -> Iterator[str]:
-        tolerance = TOLERANCES[self.dtype]
         for name, found in self.differences.items():
-            if self.judges(name) and not found.measure <= tolerance:
-                yield f"{self.dtype}: {name} differs by {found.measure:.2g}, more than {tolerance:g}"
+            if self.judges(name) and not found.measure <= self.allowed(name):
+                yield f"{self.dtype}: {name} differs by {found.measure:.2g}, more than {self.allowed(name):.2g}"
         if self.disagreements:
             yield f"{self.dtype}: {len(self.disagreements)} conversations do not have the same numbers on both sides"
         if self.deterministic and self.spread:

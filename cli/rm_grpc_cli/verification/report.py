@@ -29,6 +29,8 @@ def _parity(parity: Parity) -> dict[str, Any]:
         "model_digest": parity.model_digest,
         "passed": not parity.faults,
         "tolerance": TOLERANCES[parity.dtype],
+        "allowed": {name: parity.allowed(name) for name in parity.differences},
+        "own_rounding": {name: asdict(one) for name, one in parity.own_rounding.items()},
         "differences": {name: asdict(one) for name, one in parity.differences.items()},
         "order": asdict(parity.agreement),
         "company": [{**asdict(one), "company": one.company.value} for one in parity.steadiness],

@@ -11,7 +11,7 @@ from rich.text import Text
 from rm_grpc_cli.evaluation.tables import TitledTable
 from rm_grpc_cli.verification.cards import CardRow
 from rm_grpc_cli.verification.comparison import Difference
-from rm_grpc_cli.verification.parity import TOLERANCES, Parity, Refused
+from rm_grpc_cli.verification.parity import Parity, Refused
 from rm_grpc_cli.verification.verification import Verification
 
 _LISTED = 10
@@ -46,8 +46,8 @@ def _table(*columns: str, wraps: int = 0) -> Table:
 def _differences(parities: Sequence[Parity]) -> Table:
     table = _table("dtype", "of", "numbers", "largest", "mean", "measure", "allowed", "", wraps=1)
     for parity in parities:
-        allowed = TOLERANCES[parity.dtype]
         for name, found in parity.differences.items():
+            allowed = parity.allowed(name)
             verdict = "[green]within[/]" if found.measure <= allowed else "[red]beyond[/]"
             verdict = verdict if parity.judges(name) else "[dim]flag[/]"
             table.add_row(
@@ -109,6 +109,8 @@ def told_notes(found: Verification) -> list[str]:
 
 def _told(parity: Parity) -> Iterator[str]:
     yield from (f"{parity.dtype}: {note}" for note in parity.notes)
+    for name, one in parity.own_rounding.items():
+        yield f"{parity.dtype}: the naive {name} by itself is up to {_small(one.measure)} from double precision"
     if parity.disagreements:
         yield f"{parity.dtype}: {len(parity.disagreements)} conversations do not have the same numbers on both sides"
         yield from (f"  {one.name}: {one.told}" for one in parity.disagreements[:_LISTED])

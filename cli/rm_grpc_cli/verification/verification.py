@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rm_grpc_cli.verification.cards import CardRow
 from rm_grpc_cli.verification.comparison import Difference, difference
 from rm_grpc_cli.verification.outcomes import SCORE
-from rm_grpc_cli.verification.parity import TOLERANCES, Parity
+from rm_grpc_cli.verification.parity import Parity
 from rm_grpc_cli.verification.served import Company
 
 _EXACT = "float32"
@@ -54,8 +54,7 @@ class Verification:
         if not self.passed:
             return f"FAILED: {'; '.join(self.faults)}"
         told = [
-            f"{one.dtype} within {TOLERANCES[one.dtype]:g} of the naive path (largest {_worst(one):.1e})"
-            for one in self.parities
+            f"{one.dtype} within {_allowed(one):.2g} of the naive path (largest {_worst(one):.1e})" for one in self.parities
         ]
         if any(row.counts for row in self.cards):
             told.append("known scores found again")
@@ -66,6 +65,10 @@ class Verification:
 
 def _worst(parity: Parity) -> float:
     return max(found.measure for found in parity.differences.values())
+
+
+def _allowed(parity: Parity) -> float:
+    return max(parity.allowed(name) for name in parity.differences)
 
 
 def with_rounding(parities: Sequence[Parity]) -> tuple[Parity, ...]:

@@ -37,8 +37,8 @@ AUTO_CLASSES = {
     "causal_lm": AutoModelForCausalLM,
     "none": AutoModel,
 }
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ITEM_SIZES = {name: dtype.itemsize for name, dtype in _DTYPES.items()}
 _MOST_TOLD = 500
 """Characters of a library's error that are passed on: some list every model there is."""
 _ROOM = 1.1
@@ -134,7 +134,7 @@ class Loading:
 
     Attributes:
         head: a key of `AUTO_CLASSES`; `none` loads the body alone, whatever its tensors' names begin with.
-        dtype: auto (the checkpoint's), float32, bfloat16 or float16.
+        dtype: auto (the checkpoint's), float32, bfloat16 or float16; float64 for reference runs alone.
     """
 
     head: str

@@ -36,11 +36,14 @@ class NaiveModel:
         self._scorer = scorer
 
     @classmethod
-    def open(cls, settings: ModelSettings, server: ServerSettings, devices: tuple[str, ...]) -> NaiveModel:
+    def open(
+        cls, settings: ModelSettings, server: ServerSettings, devices: tuple[str, ...], *, in_double: bool = False
+    ) -> NaiveModel:
         """Loads the model here. Blocking.
 
         Args:
             devices: cpu, or all GPUs that this process sees.
+            in_double: see `load_naive`.
 
         Raises:
             StartupError: there is no naive path for its kind, or it cannot be loaded.
@@ -49,7 +52,7 @@ class NaiveModel:
 
         check_naive(settings)
         source = ModelSource.open(settings)
-        scorer = load_naive(source.checkpoint, source.settings, devices)
+        scorer = load_naive(source.checkpoint, source.settings, devices, in_double=in_double)
         info, text = source.described(scorer.description, server)
         return cls(info, text, scorer)
 

@@ -40,13 +40,19 @@ class NaiveScorer:
         return verdict if wrong is None else ScoreNotFiniteError(f"the model gave {wrong}")
 
 
-def load_naive(checkpoint: Checkpoint, settings: ModelSettings, devices: tuple[str, ...]) -> NaiveScorer:
+def load_naive(
+    checkpoint: Checkpoint, settings: ModelSettings, devices: tuple[str, ...], *, in_double: bool = False
+) -> NaiveScorer:
     """Loads a checkpoint for the naive path.
 
     Args:
         devices: cpu, or GPUs as this process sees them; several have whole layers each.
+        in_double: in double precision, whatever the settings say; what Transformers takes to float32 by itself (norms, the
+            softmax, a head) stays there.
 
     Raises:
         StartupError: the checkpoint cannot be loaded as its settings say.
     """
+    if in_double:
+        settings = settings.model_copy(update={"dtype": "float64"})
     return NaiveScorer(scorer_of(load_scorer(KindSource(checkpoint, settings, Placement(devices))), Packing()))
