@@ -56,6 +56,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     for start, end in ((0, 1), (17, 29), (250, 300)):
         assert torch.equal(layer(rows[:, start:end]), together[:, start:end])
     assert torch.equal(layer(rows[1, 7]), together[1, 7])
+    assert torch.equal(layer(rows[0].T.contiguous().T), together[0]), "whatever lies side by side"
 
 
 @torch.inference_mode()

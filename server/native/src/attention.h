@@ -38,8 +38,8 @@ struct Attention {
     float* output = nullptr;  // [tokens, heads, head_dim], side by side
 };
 
-// Writes the output of all queries that are in a run. `instructions` is the name of some of tiles.h, or empty for the fastest. Throws
-// std::invalid_argument for shapes that do not fit together, places that are none, and names that this processor has not.
+// Writes the output of all queries that are in a run. `instructions` is the name of some of tiles.h, or empty for the fastest.
+// Throws std::invalid_argument for shapes that do not fit together, places that are none, and names that this processor has not.
 void attend(const Attention& call, std::size_t threads, std::string_view instructions = {});
 
 }  // namespace rm_grpc

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rm_grpc_server.models.native import native_for
+from rm_grpc_server.models.native import array_of, native_for
 
 _LOG = logging.getLogger(__name__)
 _PROBE_ROWS = 64
@@ -42,7 +42,7 @@ class NativeLinear(torch.nn.Linear):
         assert native is not None  # whoever puts it in place has asked
         self._native = native
         # torch's memory begins where a cache line does, which the loads of a whole line are faster for.
-        packed = torch.empty(-(-self.out_features // _PANEL), self.in_features, _PANEL)
+        packed = torch.empty(-(-self.out_features // _PANEL), self.in_features, _PANEL, dtype=torch.float32)
         native.pack_weights(weight.numpy(), packed.numpy())
         self.register_buffer("packed", packed, persistent=False)
         self._panels = packed.numpy()
@@ -59,7 +59,7 @@ class NativeLinear(torch.nn.Linear):
             return functional.linear(input, self.weight, self.bias)
         rows = input.reshape(-1, self.in_features)
         output = rows.new_empty(len(rows), self.out_features)
-        self._native.linear(rows.numpy(), self._panels, self._offsets, output=output.numpy(), threads=torch.get_num_threads())
+        self._native.linear(array_of(rows), self._panels, self._offsets, output=output.numpy(), threads=torch.get_num_threads())
         return output.view(*input.shape[:-1], self.out_features)
 
 

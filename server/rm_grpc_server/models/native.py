@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cache
 from types import ModuleType
 
+import numpy as np
 import torch
+from torch import Tensor
 
 
 @cache
@@ -23,3 +25,8 @@ def native_for(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
     """It, where it is installed and made for this."""
     native = _installed() if device.type == "cpu" and dtype == torch.float32 else None
     return native if native is not None and native.tile_instructions() else None
+
+
+def array_of(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """What lies in a tensor of float32, without a copy unless the numbers of its last dimension are apart."""
+    return (tensor if tensor.stride(-1) == 1 else tensor.contiguous()).numpy()

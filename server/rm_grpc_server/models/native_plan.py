@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rm_grpc_server.models.attention import Form, Keys, MergedPlan
-from rm_grpc_server.models.native import native_for
+from rm_grpc_server.models.native import array_of, native_for
 from rm_grpc_server.models.packed import PackedBatch, path_to
 
 
@@ -40,8 +40,8 @@ class NativePlan:
         native = native_for(query.device, query.dtype)
         assert native is not None  # whoever chose this plan has asked
         native.attend(
-            _array(query),
-            [(_array(k), _array(v)) for k, v in (keys, *stored)],
+            array_of(query),
+            [(array_of(k), array_of(v)) for k, v in (keys, *stored)],
             self._runs,
             self._path,
             scale=form.scale,
@@ -49,8 +49,3 @@ class NativePlan:
             threads=torch.get_num_threads(),
         )
         return output
-
-
-def _array(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """What lies in the tensor, without a copy unless the numbers of a head are apart."""
-    return (tensor if tensor.stride(-1) == 1 else tensor.contiguous()).numpy()
