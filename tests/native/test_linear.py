@@ -59,6 +59,31 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     assert torch.equal(layer(rows[0].T.contiguous().T), together[0]), "whatever lies side by side"
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 48), (7, 48), (2, 300, 48), (0, 48), (48,)])
+@torch.inference_mode()
+def test_rows_of_any_shape_give_the_same_products(shape: tuple[int, ...], bias: bool) -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(48, 80, bias=bias)
+    layer, rows = NativeLinear(plain), torch.randn(shape)
+    torch.testing.assert_close(layer(rows), plain(rows), atol=1e-5, rtol=0)
+    assert (layer.in_features, layer.out_features, layer.bias is plain.bias) == (48, 80, True)
+
+
+@torch.inference_mode()
+def test_a_part_of_a_layer_has_the_shape_of_its_weights() -> None:
+    """As it is on each of several ranks, where the layer still says what the whole has."""
+    part = torch.nn.Linear(48, 80)
+    part.weight, part.bias = torch.nn.Parameter(part.weight[:40].clone()), torch.nn.Parameter(part.bias[:40].clone())
+    model, rows = torch.nn.Sequential(part), torch.randn(64, 48)
+    expected = model(rows)
+    pack_linears(model)
+    torch.testing.assert_close(model(rows), expected, atol=1e-5, rtol=0)
+    layer = NativeLinear(part)
+    assert (layer.in_features, layer.out_features) == (48, 40)
+    assert torch.equal(layer(rows), model(rows))
+
+
 @torch.inference_mode()
 def test_layers_are_put_in_place_where_they_give_the_same_bits() -> None:
     class Odd(torch.nn.Linear):
@@ -67,14 +92,15 @@ def test_layers_are_put_in_place_where_they_give_the_same_bits() -> None:
     torch.manual_seed(0)
     hooked = torch.nn.Linear(8, 8)
     hooked.register_forward_hook(lambda *_: None)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(512, 96), torch.nn.Linear(96, 8), Odd(8, 8), hooked, torch.nn.Linear(8, 8).half()
-    )
+    replaced, half = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8).half()
+    replaced.forward = lambda input: input  # type: ignore[method-assign]  # noqa: A006
+    model = torch.nn.Sequential(torch.nn.Linear(512, 96), torch.nn.Linear(96, 8), Odd(8, 8), hooked, half, replaced)
+    others = list(model[2:])
     before = [layer.weight.clone() for layer in model]
     rows = torch.randn(64, 512)
     expected = model[1](model[0](rows))
     pack_linears(model)
-    assert [type(layer) for layer in model[2:]] == [Odd, torch.nn.Linear, torch.nn.Linear]
+    assert all(layer is other for layer, other in zip(model[2:], others, strict=True))
     assert all(torch.equal(layer.weight, weight) for layer, weight in zip(model, before, strict=True))
     assert torch.equal(model[1](model[0](rows)), expected)
     with plain_products(model):

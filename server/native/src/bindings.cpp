@@ -160,7 +160,8 @@ void linear(const GivenRows& rows, const GivenPacked& packed, const std::optiona
             std::size_t threads, const std::string& instructions) {
     require_panels(packed.shape(0), packed.shape(1), output.shape(1), rows.shape(1));
     if (output.shape(0) != rows.shape(0)) throw nb::value_error("the output has as many rows as what is given");
-    if (rows.shape(1) > 1 && rows.stride(1) != 1) throw nb::value_error("the numbers of a row must lie side by side");
+    if (rows.shape(0) != 0 && rows.shape(1) > 1 && rows.stride(1) != 1)
+        throw nb::value_error("the numbers of a row must lie side by side");
     if (bias && bias->shape(0) != output.shape(1)) throw nb::value_error("the bias has as many numbers as there are outputs");
     const rm_grpc::Linear call{.rows = rows.data(), .row_stride = rows.stride(0), .row_count = rows.shape(0),
                                .inputs = rows.shape(1), .outputs = output.shape(1), .packed = packed.data(),

@@ -35,9 +35,10 @@ class NativeLinear(torch.nn.Linear):
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         torch.nn.Module.__init__(self)
-        self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
-        self.is_plain = False
         weight = linear.weight.detach().contiguous()
+        self.out_features, self.in_features = weight.shape  # of a part, where a layer is spread over several ranks
+        self.bias = linear.bias
+        self.is_plain = False
         native = native_for(weight.device, weight.dtype)
         assert native is not None  # whoever puts it in place has asked
         self._native = native
@@ -66,12 +67,12 @@ class NativeLinear(torch.nn.Linear):
 @torch.no_grad()
 def pack_linears(module: torch.nn.Module) -> None:
     """Puts native layers in the place of a module's linear ones where the bits stay the same, tried once for each shape."""
-    is_same: dict[tuple[int, int, bool], bool] = {}
+    is_same: dict[tuple[int | bool, ...], bool] = {}
     for parent in module.modules():
         for name, layer in list(parent.named_children()):
-            if type(layer) is not torch.nn.Linear or not _is_plain(layer):
+            if type(layer) is not torch.nn.Linear or not _is_alone(layer):
                 continue
-            shape = layer.in_features, layer.out_features, layer.bias is not None
+            shape = (*layer.weight.shape, layer.bias is not None)
             if not is_same.get(shape, True):
                 continue
             native = NativeLinear(layer)
@@ -80,7 +81,7 @@ def pack_linears(module: torch.nn.Module) -> None:
             if is_same[shape]:
                 setattr(parent, name, native)
     if others := [shape for shape, same in is_same.items() if not same]:
-        _LOG.info("torch adds up otherwise here, and multiplies itself in layers of %s inputs, outputs, bias", others)
+        _LOG.info("torch adds up otherwise here, and multiplies itself in layers of %s outputs, inputs, bias", others)
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def plain_products(module: torch.nn.Module) -> Iterator[None]:
             layer.is_plain = False
 
 
-def _is_plain(layer: torch.nn.Linear) -> bool:
+def _is_alone(layer: torch.nn.Linear) -> bool:
     """Whether it is whole, computed here, and a call of it does nothing else."""
     weight = layer.weight
     is_ours = type(weight) is torch.nn.Parameter and native_for(weight.device, weight.dtype) is not None
@@ -104,5 +105,5 @@ def _is_plain(layer: torch.nn.Linear) -> bool:
 
 
 def _agree(layer: torch.nn.Linear, native: NativeLinear) -> bool:
-    rows = torch.randn(_PROBE_ROWS, layer.in_features, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(_PROBE_ROWS, native.in_features, generator=torch.Generator().manual_seed(0))
     return torch.equal(layer(rows), native(rows))
