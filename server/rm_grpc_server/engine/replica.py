@@ -17,9 +17,12 @@ from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.scoring.protocols import ScorerDescription
 
-_MALLOC = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
-"""Keeps the memory of one forward pass for the next instead of giving it back to the system; see benchmarks/."""
-
+_MALLOC = ":".join(
+    f"glibc.malloc.{name}"
+    for name in ("mmap_threshold=1073741824", "trim_threshold=17179869184", "top_pad=268435456", "arena_max=1")
+)
+"""Keeps the memory of one forward pass for the next instead of giving it back to the system; see benchmarks/. All threads take
+it from one arena, so that the thread of the forward passes has what was reserved while the model was loaded."""
 
 _LAST_WORDS = 5.0
 """Seconds in which a replica that gave up must end by itself."""

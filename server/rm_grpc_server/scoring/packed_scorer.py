@@ -21,6 +21,11 @@ from rm_grpc_server.scoring.protocols import BatchOutcome, BatchScorer, Outcome,
 from rm_grpc_server.scoring.running import judged, not_packed_rightly, within_memory
 from rm_grpc_server.text.encoding import Tokens
 
+_RESERVED_PER_WEIGHT = 8
+"""Bytes of memory for stored prefixes that are made ready at load for each of the weights': small models need little speed."""
+_MOST_RESERVED = 2**29
+"""Bytes; a replica's malloc gives blocks of twice that back to the system."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
@@ -45,6 +50,8 @@ class PackedScorer:
         self._streams = Streams(scorer.backbone.device, is_spread=scorer.backbone.is_spread)
         self._store = PrefixStore(packing.stored_prefix_bytes) if packing.stored_prefix_bytes else None
         backbone = scorer.backbone
+        if self._store is not None and backbone.device.type == "cpu":
+            self._store.reserve(min(_RESERVED_PER_WEIGHT * backbone.model.get_memory_footprint(), _MOST_RESERVED))
         self.description = ScorerDescription(
             kind=scorer.kind,
             reading=scorer.reading,
