@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models.attention import PACKED, Attending, Keys, register
 from rm_grpc_server.models.checkpoint import Checkpoint
+from rm_grpc_server.models.in_place import as_written, work_in_place
 from rm_grpc_server.models.linear import pack_linears, plain_products
 from rm_grpc_server.models.packable import unpackable
 from rm_grpc_server.models.packed import PackedBatch
@@ -119,10 +120,10 @@ class Backbone:
 
     @contextmanager
     def plain_attention(self) -> Iterator[PreTrainedModel]:
-        """The whole model under Transformers' own attention and torch's own products, for one-at-a-time reference runs."""
+        """The whole model as Transformers wrote it, with torch's own products, for one-at-a-time reference runs."""
         self.model.set_attn_implementation("eager")
         try:
-            with torch.inference_mode(), plain_products(self.model):
+            with torch.inference_mode(), plain_products(self.model), as_written(self.model):
                 yield self.model
         finally:
             self.model.set_attn_implementation(PACKED)
@@ -159,6 +160,7 @@ def load_backbone(checkpoint: Checkpoint, loading: Loading, files: WeightFiles) 
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ModelLoadError(f"{checkpoint.source}: {type(model).__name__} cannot run under our attention: {error}") from error
     pack_linears(model.base_model)
+    work_in_place(model.base_model)
     return Backbone(model, notes)
 
 
