@@ -37,11 +37,11 @@ def test_products_are_added_up_in_the_order_that_is_told(inputs: int, outputs: i
     torch.manual_seed(inputs)
     layer = torch.nn.Linear(inputs, outputs, bias=bias)
     rows = torch.randn(13, inputs)
-    packed = torch.empty(-(-outputs // 32), inputs, 32)
-    rm_grpc_native.pack_weights(layer.weight.numpy(), packed.numpy())
+    packed = rm_grpc_native.pack_weights(layer.weight.numpy(), threads=2)
+    assert packed.ctypes.data % 64 == 0
     output = torch.full((13, outputs), float("nan"))
     offsets = layer.bias.numpy() if bias else None
-    rm_grpc_native.linear(rows.numpy(), packed.numpy(), offsets, output=output.numpy(), instructions=instructions)
+    rm_grpc_native.linear(rows.numpy(), packed, offsets, output=output.numpy(), instructions=instructions)
     expected = in_order(layer, rows)
     assert (output != expected).float().mean() < 0.01
     torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)

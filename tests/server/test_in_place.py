@@ -127,6 +127,4 @@ def test_modules_of_another_form_are_left_alone(kind: type[Module]) -> None:
 def test_other_numbers_than_float32_are_left_alone() -> None:
     model = build("llama").bfloat16()
     work_in_place(model)
-    assert replaced(model) <= {"LlamaAttention"}, "which asks at each call"
-    expected = hidden(build("llama").bfloat16())
-    assert hidden(model).dtype == expected.dtype
+    assert not replaced(model)

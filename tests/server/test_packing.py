@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +21,7 @@ from transformers import LlamaConfig
 
 from rm_grpc.types import Verdict
 from rm_grpc_server.config import ModelSettings
+from rm_grpc_server.engine import replica
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.models import attention, backbone
 from rm_grpc_server.models.packed import MIN_SHARED_TOKENS, PackedBatch, pack
@@ -171,6 +175,34 @@ def test_the_store_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     assert [one is not None for one in found] == [True, False, True]
     put(ids(1000, 4))
     assert store.size <= 2 * 2 * 100 * 8 * 4
+
+
+_TAKING_MEMORY = """
+import resource, sys, threading, torch
+from rm_grpc_server.models.prefix_store import PrefixStore
+
+def take():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    kept = [torch.zeros(2**18) for _ in range(48)]
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+if sys.argv[1] == "reserved":
+    PrefixStore(64 * 2**20).reserve(2**30)
+thread = threading.Thread(target=take)
+thread.start()
+thread.join()
+"""
+
+
+def test_what_is_reserved_at_load_is_there_for_the_thread_of_the_forward_passes() -> None:
+    def faults(how: str) -> int:
+        command, tunables = [sys.executable, "-c", _TAKING_MEMORY, how], {"GLIBC_TUNABLES": replica._MALLOC}
+        return int(subprocess.run(command, env=os.environ | tunables, check=True, stdout=subprocess.PIPE, timeout=120).stdout)
+
+    fresh = faults("fresh")
+    if fresh < 4000:
+        pytest.skip("the system hands out more than a page at a time")
+    assert faults("reserved") < fresh // 8
 
 
 @pytest.mark.parametrize("system", [0, 20, 100])

@@ -8,6 +8,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <new>
 #include <optional>
 
 #include "attention.h"
@@ -140,31 +141,36 @@ void attend(const GivenHeads& queries, const std::vector<std::pair<GivenHeads, G
 using GivenRows = nb::ndarray<const float, nb::ndim<2>, nb::device::cpu>;
 using GivenWeights = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using GivenBias = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Packed = nb::ndarray<float, nb::shape<-1, -1, rm_grpc::kPanelOutputs>, nb::c_contig, nb::device::cpu>;
+using Packed = nb::ndarray<nb::numpy, float, nb::shape<-1, -1, rm_grpc::kPanelOutputs>>;
 using GivenPacked = nb::ndarray<const float, nb::shape<-1, -1, rm_grpc::kPanelOutputs>, nb::c_contig, nb::device::cpu>;
 using OutputRows = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-void require_panels(std::size_t panels, std::size_t inputs, std::size_t of_outputs, std::size_t of_inputs) {
-    if (of_outputs == 0 || of_inputs == 0) throw nb::value_error("a layer has inputs and outputs");
-    if (inputs != of_inputs || panels != (of_outputs + rm_grpc::kPanelOutputs - 1) / rm_grpc::kPanelOutputs)
-        throw nb::value_error("packed weights must be [outputs / 32 rounded up, inputs, 32]");
-}
+constexpr std::align_val_t kLine{64};  // whole lines are loaded, faster where they begin at a multiple of their bytes
 
-void pack_weights(const GivenWeights& weights, const Packed& packed) {
-    require_panels(packed.shape(0), packed.shape(1), weights.shape(0), weights.shape(1));
-    const nb::gil_scoped_release released;
-    rm_grpc::pack_weights(weights.data(), weights.shape(0), weights.shape(1), packed.data());
+Packed pack_weights(const GivenWeights& weights, std::size_t threads) {
+    const std::size_t outputs = weights.shape(0), inputs = weights.shape(1), floats = rm_grpc::packed_floats(outputs, inputs);
+    if (floats == 0) throw nb::value_error("a layer has inputs and outputs");
+    auto* const data = static_cast<float*>(::operator new(floats * sizeof(float), kLine));
+    const nb::capsule owner(data, [](void* held) noexcept { ::operator delete(held, kLine); });
+    {
+        const nb::gil_scoped_release released;
+        rm_grpc::pack_weights(weights.data(), outputs, inputs, data, threads);
+    }
+    return Packed(data, {floats / inputs / rm_grpc::kPanelOutputs, inputs, rm_grpc::kPanelOutputs}, owner);
 }
 
 void linear(const GivenRows& rows, const GivenPacked& packed, const std::optional<GivenBias>& bias, const OutputRows& output,
             std::size_t threads, const std::string& instructions) {
-    require_panels(packed.shape(0), packed.shape(1), output.shape(1), rows.shape(1));
+    const std::size_t inputs = rows.shape(1), outputs = output.shape(1);
+    if (inputs == 0 || outputs == 0) throw nb::value_error("a layer has inputs and outputs");
+    if (packed.shape(1) != inputs || packed.size() != rm_grpc::packed_floats(outputs, inputs))
+        throw nb::value_error("packed weights must be [outputs / 32 rounded up, inputs, 32]");
     if (output.shape(0) != rows.shape(0)) throw nb::value_error("the output has as many rows as what is given");
     if (rows.shape(0) != 0 && rows.shape(1) > 1 && rows.stride(1) != 1)
         throw nb::value_error("the numbers of a row must lie side by side");
-    if (bias && bias->shape(0) != output.shape(1)) throw nb::value_error("the bias has as many numbers as there are outputs");
+    if (bias && bias->shape(0) != outputs) throw nb::value_error("the bias has as many numbers as there are outputs");
     const rm_grpc::Linear call{.rows = rows.data(), .row_stride = rows.stride(0), .row_count = rows.shape(0),
-                               .inputs = rows.shape(1), .outputs = output.shape(1), .packed = packed.data(),
+                               .inputs = inputs, .outputs = outputs, .packed = packed.data(),
                                .bias = bias ? bias->data() : nullptr, .output = output.data()};
     const nb::gil_scoped_release released;
     rm_grpc::multiply(call, threads, instructions);
@@ -212,7 +218,7 @@ NB_MODULE(_core, module) {
     });
     module.def("attend", &attend, "queries"_a, "sources"_a, "runs"_a, "path"_a, nb::kw_only(), "scale"_a, "output"_a,
                "threads"_a = 1, "instructions"_a = "");
-    module.def("pack_weights", &pack_weights, "weights"_a, "packed"_a);
+    module.def("pack_weights", &pack_weights, "weights"_a, "threads"_a = 1);
     module.def("linear", &linear, "rows"_a, "packed"_a, "bias"_a = nb::none(), nb::kw_only(), "output"_a, "threads"_a = 1,
                "instructions"_a = "");
     module.def("tile_instructions", [] {

@@ -20,11 +20,14 @@ std::size_t packed_floats(std::size_t outputs, std::size_t inputs) {
     return tasks_of(outputs, kPanelOutputs) * kPanelOutputs * inputs;
 }
 
-void pack_weights(const float* weights, std::size_t outputs, std::size_t inputs, float* packed) {
-    for (std::size_t first = 0; first < outputs; first += kPanelOutputs)
+void pack_weights(const float* weights, std::size_t outputs, std::size_t inputs, float* packed, std::size_t threads) {
+    run_tasks(tasks_of(outputs, kPanelOutputs), threads, [&](std::size_t panel) {
+        const auto first = panel * kPanelOutputs;
+        float* to = packed + first * inputs;
         for (std::size_t input = 0; input < inputs; ++input)
             for (std::size_t output = first; output < first + kPanelOutputs; ++output)
-                *packed++ = output < outputs ? weights[output * inputs + input] : 0.0f;
+                *to++ = output < outputs ? weights[output * inputs + input] : 0.0f;
+    });
 }
 
 void multiply(const Linear& call, std::size_t threads, std::string_view instructions) {

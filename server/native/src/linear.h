@@ -13,7 +13,7 @@ namespace rm_grpc {
 std::size_t packed_floats(std::size_t outputs, std::size_t inputs);
 
 // From [outputs, inputs], rows side by side, to panels of 32 outputs, each [inputs, 32]; there is nothing but 0 beyond the last.
-void pack_weights(const float* weights, std::size_t outputs, std::size_t inputs, float* packed);
+void pack_weights(const float* weights, std::size_t outputs, std::size_t inputs, float* packed, std::size_t threads = 1);
 
 struct Linear {
     const float* rows = nullptr;  // [row_count, inputs]

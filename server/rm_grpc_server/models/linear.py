@@ -19,8 +19,6 @@ from rm_grpc_server.models.native import array_of, native_for
 
 _LOG = logging.getLogger(__name__)
 _PROBE_ROWS = 64
-_PANEL = 32
-"""Outputs that are laid out side by side."""
 
 
 class NativeLinear(torch.nn.Linear):
@@ -42,11 +40,8 @@ class NativeLinear(torch.nn.Linear):
         native = native_for(weight.device, weight.dtype)
         assert native is not None  # whoever puts it in place has asked
         self._native = native
-        # torch's memory begins where a cache line does, which the loads of a whole line are faster for.
-        packed = torch.empty(-(-self.out_features // _PANEL), self.in_features, _PANEL, dtype=torch.float32)
-        native.pack_weights(weight.numpy(), packed.numpy())
-        self.register_buffer("packed", packed, persistent=False)
-        self._panels = packed.numpy()
+        self._panels = native.pack_weights(weight.numpy(), threads=torch.get_num_threads())
+        self.register_buffer("packed", torch.from_numpy(self._panels), persistent=False)
         self._offsets = None if self.bias is None else self.bias.detach().numpy()
 
     @property
