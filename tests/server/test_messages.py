@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from rm_grpc.errors import ScorerFailedError
 from rm_grpc.types import StepScore, Verdict
-from rm_grpc_server.engine.messages import LENGTH, Done, Stages, Work, frame
+from rm_grpc_server.engine.messages import LENGTH, Done, Failed, Stages, Work, frame, taken
 from rm_grpc_server.scoring.protocols import BatchOutcome, Outcome
 from rm_grpc_server.text.encoding import Tokens
 
@@ -67,3 +68,16 @@ def test_tokens_arrive_with_what_is_read_of_them(conversations: list[tuple[list[
     assert arrived.number == 3
     found = [(one.ids.tolist(), one.reads) for one in arrived.conversations if isinstance(one, Tokens)]
     assert found == [(one.ids.tolist(), one.reads) for one in tokens]
+
+
+@given(st.lists(st.text(max_size=20), max_size=5), st.lists(st.integers(1, 40), min_size=1))
+def test_messages_are_whole_wherever_what_is_read_was_cut(told: list[str], cuts: list[int]) -> None:
+    messages = [Failed(at, text) for at, text in enumerate(told)]
+    data, unread, arrived, sizes = b"".join(map(frame, messages)), bytearray(), [], itertools.cycle(cuts)
+    while data:
+        size = next(sizes)
+        unread += data[:size]
+        data = data[size:]
+        arrived += taken(unread)
+    assert arrived == messages
+    assert not unread

@@ -15,7 +15,7 @@ from services.pools import Notes, entry, until
 
 from rm_grpc.types import Verdict
 from rm_grpc_server.engine.entry import Entry
-from rm_grpc_server.engine.messages import ReplicaSpec, Work
+from rm_grpc_server.engine.messages import LENGTH, ReplicaSpec, Work
 from rm_grpc_server.engine.pool import Place, Pool, Vigilance
 from rm_grpc_server.engine.replica import ReplicaProcess
 from rm_grpc_server.errors import ModelLoadError
@@ -110,6 +110,33 @@ async def test_a_death_tells_suspects_from_bystanders_and_the_replica_comes_back
         await until(lambda: running.notes.done)
 
 
+async def test_a_batch_that_hangs_has_no_longer_than_its_own_time() -> None:
+    """Whatever went before: one timer watches over all batches of a replica."""
+    async with Running(vigilance=Vigilance(hang_seconds=1.0, probe_seconds=60.0, backoff_seconds=0.05)) as running:
+        for at in range(1, 9):
+            running.send(entry(at))
+            running.send(entry(at))
+            await until(lambda at=at: len(running.notes.done) == 2 * at)
+            await asyncio.sleep(0.1)
+        running.send(entry(1, HANG))
+        sent = time.monotonic()
+        await until(lambda: running.notes.losses)
+        assert 0.9 <= time.monotonic() - sent < 1.7
+
+
+async def test_what_is_no_message_ends_a_replica(caplog: pytest.LogCaptureFixture) -> None:
+    async with Running() as running:
+        [place] = running.pool.places
+        assert isinstance(place.replica, ReplicaProcess)
+        assert place.replica._line is not None
+        place.replica._line.data_received(LENGTH.pack(3) + b"no.")
+        await until(lambda: running.notes.losses)
+        assert "an answer of replica 0 cannot be used" in caplog.text
+        await until(lambda: place.is_alive)
+        running.send(entry(1))
+        await until(lambda: running.notes.done)
+
+
 async def test_a_start_that_fails_in_any_way_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Running() as running:
         [place] = running.pool.places
@@ -201,6 +228,6 @@ async def test_a_replica_ends_with_its_server() -> None:
     replica = ReplicaProcess(spec(Slowness(launch=60.0)))
     await replica.start()
     replica.send(Work(1, [Tokens.read_at_end(np.array([1], dtype=np.int32))]))
-    assert replica._writer is not None
-    replica._writer.close()
+    assert replica._line is not None
+    replica._line.close()
     await asyncio.wait_for(replica.ended(), 10)

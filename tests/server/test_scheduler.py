@@ -291,7 +291,7 @@ def test_past_its_bounds_it_refuses_with_a_time_to_wait() -> None:
     waiting: Scheduler[Job] = Scheduler(shape=BatchShape(BUDGET, BUDGET), bounds=Bounds(items=2, tokens=50))
     waiting.put(job(60))  # longer than the bound, but alone
     with pytest.raises(OverloadedError) as caught:
-        waiting.put(job(1), retry_delay=3.5)
+        waiting.put(job(1), retry_delay=lambda: 3.5)
     assert caught.value.retry_delay == 3.5
     waiting.take_all()
     waiting.put(job(1))

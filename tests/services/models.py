@@ -96,8 +96,9 @@ class ThreadReplica:
     def send(self, work: Work) -> None:
         self._pipeline.submit(work)
 
-    async def receive(self) -> Message | None:
-        return await self._said.get()
+    async def listen(self, hear: Callable[[Message], None]) -> None:
+        while (message := await self._said.get()) is not None:
+            hear(message)
 
     def kill(self) -> None:
         self._pipeline.close()

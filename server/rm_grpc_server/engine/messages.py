@@ -6,7 +6,7 @@ import pickle
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, islice, pairwise
 from typing import Any, NamedTuple, TypeAlias, TypeGuard, cast
@@ -49,7 +49,7 @@ class Work:
         tokens = cast("Sequence[Tokens]", self.conversations)
         ids, reads = [one.ids for one in tokens], [one.reads for one in tokens]
         flat_reads = list(chain.from_iterable(reads))
-        packed = (np.concatenate(ids).tobytes(), [len(one) for one in ids], flat_reads, [len(one) for one in reads])
+        packed = (b"".join(ids), [len(one) for one in ids], flat_reads, [len(one) for one in reads])
         return _unpacked, (self.number, *packed)
 
 
@@ -137,6 +137,17 @@ def frame(message: object) -> bytes:
     """A message as it is sent."""
     body = pickle.dumps(message, protocol=5)
     return LENGTH.pack(len(body)) + body
+
+
+def taken(unread: bytearray) -> Iterator[Any]:
+    """Takes the messages that are whole off the beginning of what was read."""
+    while len(unread) >= LENGTH.size:
+        (length,) = LENGTH.unpack_from(unread)
+        if len(unread) < LENGTH.size + length:
+            return
+        body = bytes(memoryview(unread)[LENGTH.size : LENGTH.size + length])
+        del unread[: LENGTH.size + length]
+        yield pickle.loads(body)
 
 
 class BlockingChannel:

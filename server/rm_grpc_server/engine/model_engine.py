@@ -252,7 +252,7 @@ class ModelEngine:
             self._apart.append(entry)
         else:
             try:
-                self._scheduler.put(entry, retry_delay=self._retry_delay())
+                self._scheduler.put(entry, retry_delay=self._retry_delay)
             except errors.OverloadedError as error:
                 entry.resolve(error)
 

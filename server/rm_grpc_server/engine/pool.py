@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from rm_grpc_server.engine.entry import Entry
@@ -63,7 +64,7 @@ _LONG_LIFE = 60.0  # seconds after which a death counts as a first one
 @dataclass(slots=True, eq=False)
 class _Flight:
     entries: Sequence[Entry]
-    timer: asyncio.TimerHandle
+    hangs_at: float
     is_alone: bool
 
 
@@ -73,6 +74,7 @@ class Place:
 
     Attributes:
         flights: the batches that it has, by number.
+        watch: looks for one that takes too long. One timer for them all: thousands of batches may come and go in a second.
         deaths: how many came one after another, none after a long life or after work.
         has_scored: whether the living replica is good for something: what kills it then is not cured by waiting.
         idle_seconds: how long its device was idle while work waited for it.
@@ -83,6 +85,7 @@ class Place:
     replica: Replica | None = None
     description: ScorerDescription | None = None
     flights: dict[int, _Flight] = field(default_factory=dict)
+    watch: asyncio.TimerHandle | None = None
     deaths: int = 0
     has_scored: bool = False
     last_answer: float = 0.0
@@ -219,9 +222,7 @@ class Pool:
 
     async def _listen(self, place: Place, replica: Replica) -> None:
         try:
-            while (message := await replica.receive()) is not None:
-                place.last_answer = time.monotonic()
-                self._hear(place, message)
+            await replica.listen(partial(self._hear, place))
         except Exception:  # noqa: BLE001 - a replica that talks nonsense is as good as dead
             _LOG.exception("an answer of replica %d cannot be used", place.number)
         replica.kill()
@@ -238,9 +239,9 @@ class Pool:
         await replica.ended()
 
     def _hear(self, place: Place, message: Message) -> None:
+        place.last_answer = time.monotonic()
         if isinstance(message, (Done, Failed)):
             flight = place.flights.pop(message.number)
-            flight.timer.cancel()
             if isinstance(message, Done):
                 self._account(place, flight, message.stages)
                 if flight.entries:
@@ -263,20 +264,34 @@ class Pool:
     def _send(self, place: Place, entries: Sequence[Entry], conversations: Sequence[Any], *, alone: bool = False) -> None:
         assert place.replica is not None
         self._number += 1
-        hang = self.vigilance.hang_seconds * (len(place.flights) // self.vigilance.at_once + 1)
-        timer = asyncio.get_running_loop().call_later(hang, self._kill_hanging, place, place.replica)
-        place.flights[self._number] = _Flight(entries, timer, alone)
+        hangs_at = time.monotonic() + self.vigilance.hang_seconds * (len(place.flights) // self.vigilance.at_once + 1)
+        place.flights[self._number] = _Flight(entries, hangs_at, alone)
+        if place.watch is None or hangs_at < place.watch.when():
+            self._watch(place, hangs_at)
         place.replica.send(Work(self._number, conversations))
 
-    @staticmethod
-    def _kill_hanging(place: Place, replica: Replica) -> None:
-        _LOG.error("replica %d does not answer, and is killed", place.number)
-        replica.kill()
+    def _watch(self, place: Place, until: float) -> None:
+        if place.watch is not None:
+            place.watch.cancel()
+        place.watch = asyncio.get_running_loop().call_at(until, self._look_after, place)
 
-    def _forget_flights(self, place: Place) -> dict[int, _Flight]:
+    def _look_after(self, place: Place) -> None:
+        place.watch = None
+        hangs_at = min((flight.hangs_at for flight in place.flights.values()), default=None)
+        if hangs_at is None:
+            return
+        if hangs_at > time.monotonic():
+            self._watch(place, hangs_at)
+        elif place.replica is not None:
+            _LOG.error("replica %d does not answer, and is killed", place.number)
+            place.replica.kill()
+
+    @staticmethod
+    def _forget_flights(place: Place) -> dict[int, _Flight]:
+        if place.watch is not None:
+            place.watch.cancel()
+            place.watch = None
         flights, place.flights = place.flights, {}
-        for flight in flights.values():
-            flight.timer.cancel()
         return flights
 
     async def _probe(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Protocol, cast
 
-from rm_grpc_server.engine.messages import LENGTH, Message, Ready, Refused, ReplicaSpec, Work, frame
+from rm_grpc_server.engine.messages import Message, Ready, Refused, ReplicaSpec, Work, frame, taken
 from rm_grpc_server.engine.progress import Progress
 from rm_grpc_server.errors import ModelLoadError
 from rm_grpc_server.scoring.protocols import ScorerDescription
@@ -45,14 +45,87 @@ class Replica(Protocol):
     def send(self, work: Work) -> None:
         """Gives it a batch; it answers in `receive`, unless it dies."""
 
-    async def receive(self) -> Message | None:
-        """What it says next; None once it is dead."""
+    async def listen(self, hear: Callable[[Message], None]) -> None:
+        """Has `hear` told what it says, until it is dead.
+
+        Raises:
+            Exception: what it says is no message, or `hear` raised.
+        """
 
     def kill(self) -> None:
         """Ends it at once, whatever it does."""
 
     async def ended(self) -> None:
         """Waits until it is gone and its devices are free."""
+
+
+class _Line(asyncio.Protocol):
+    """The server's end of the socket. Whoever listens is told at once: to be woken would take a turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._untold: list[Message] = []
+        self._hear = self._keep
+        self._has_news = asyncio.Event()
+        self._over = asyncio.Event()
+        self._fault: Exception | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def send(self, message: object) -> None:
+        """Sends, unless nobody is there any more."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(message))
+
+    async def first(self) -> Message | None:
+        """The first message; None where there is none before the end."""
+        await self._has_news.wait()
+        return self._untold.pop(0) if self._untold else None
+
+    async def listen(self, hear: Callable[[Message], None]) -> None:
+        """See `Replica`."""
+        self._hear = hear
+        try:
+            while self._untold:
+                hear(self._untold.pop(0))
+            await self._over.wait()
+        finally:
+            self._hear = self._keep
+        if self._fault is not None:
+            raise self._fault
+
+    def close(self) -> None:
+        """Ends it when all is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Ends it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _keep(self, message: Message) -> None:
+        self._untold.append(message)
+        self._has_news.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        self._unread += data
+        try:
+            for message in taken(self._unread):
+                self._hear(message)
+        except Exception as error:  # noqa: BLE001 - for whoever listens
+            self._fault = error
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """See asyncio."""
+        del error
+        self._over.set()
+        self._has_news.set()
 
 
 class ReplicaProcess:
@@ -62,8 +135,7 @@ class ReplicaProcess:
         self.progress = Progress()
         self._spec = spec
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._line: _Line | None = None
 
     @property
     def pid(self) -> int | None:
@@ -84,9 +156,9 @@ class ReplicaProcess:
                 env=environment,
             )
         theirs.close()
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours, limit=2**20)
-        self._writer.write(frame(self._spec))
-        first = await self.receive()
+        _, self._line = await asyncio.get_running_loop().create_unix_connection(_Line, sock=ours)
+        self._line.send(self._spec)
+        first = await self._line.first()
         if isinstance(first, Ready):
             return first.description
         ending = asyncio.ensure_future(self.ended())
@@ -99,29 +171,25 @@ class ReplicaProcess:
 
     def send(self, work: Work) -> None:
         """See `Replica`."""
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(frame(work))
+        if self._line is not None:
+            self._line.send(work)
 
-    async def receive(self) -> Message | None:
+    async def listen(self, hear: Callable[[Message], None]) -> None:
         """See `Replica`."""
-        assert self._reader is not None
-        try:
-            (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-            return cast("Message", pickle.loads(await self._reader.readexactly(length)))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
+        assert self._line is not None
+        await self._line.listen(hear)
 
     def kill(self) -> None:
         """See `Replica`."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)  # its further ranks too
-        if self._writer is not None:
-            self._writer.transport.abort()  # so that nobody waits for its end, should something hold it
+        if self._line is not None:
+            self._line.abort()  # so that nobody waits for its end, should something hold it
 
     async def ended(self) -> None:
         """See `Replica`."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._line is not None:
+            self._line.close()
         if self._process is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._process.wait)

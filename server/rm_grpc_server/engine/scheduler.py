@@ -135,15 +135,15 @@ class Scheduler(Generic[W]):
         """How full the queue is, from 0 to 1: the fuller of items and tokens."""
         return min(1.0, max(self.items / self.bounds.items, self.tokens / self.bounds.tokens))
 
-    def put(self, entry: W, *, retry_delay: float = 1.0) -> None:
+    def put(self, entry: W, *, retry_delay: Callable[[], float] = lambda: 1.0) -> None:
         """Takes an encoded item.
 
         Raises:
-            OverloadedError: the queue is full; `retry_delay` is what it tells.
+            OverloadedError: the queue is full; it tells what `retry_delay` gives.
         """
         length = len(entry.ids)
         if self.items >= self.bounds.items or (self.items and self.tokens + length > self.bounds.tokens):
-            raise OverloadedError(f"{self.items} items of {self.tokens} tokens wait already", retry_delay=retry_delay)
+            raise OverloadedError(f"{self.items} items of {self.tokens} tokens wait already", retry_delay=retry_delay())
         self._put(entry)
 
     def put_back(self, entries: Sequence[W]) -> None:

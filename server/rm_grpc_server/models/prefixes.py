@@ -14,8 +14,8 @@ Order: TypeAlias = Callable[[Sequence[IdArray]], tuple[npt.NDArray[np.int64], np
 
 
 def sort_key(ids: IdArray) -> bytes:
-    """Bytes that order conversations as their token ids do, so that those which begin alike stand together."""
-    return ids.astype(">u4").tobytes()
+    """Bytes in whose order conversations that begin alike stand together: the ids as they lie in memory."""
+    return ids.tobytes()
 
 
 def common_prefix(left: IdArray, right: IdArray) -> int:
@@ -27,7 +27,7 @@ def common_prefix(left: IdArray, right: IdArray) -> int:
 
 def order_with_numpy(conversations: Sequence[IdArray]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """See `order_by_ids`."""
-    order = sorted(range(len(conversations)), key=lambda at: sort_key(conversations[at]))
+    order = sorted(range(len(conversations)), key=lambda at: conversations[at].astype(">u4").tobytes())
     shared = [common_prefix(conversations[one], conversations[other]) for one, other in itertools.pairwise(order)]
     return np.array(order, dtype=np.int64), np.array([0, *shared][: len(order)], dtype=np.int64)
 

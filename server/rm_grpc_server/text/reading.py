@@ -38,7 +38,7 @@ class LastToken(Rendered):
     def positions(self, ids: TokenArray, /) -> tuple[int, ...]:
         """See `Reading`."""
         last = len(ids) - 1
-        while last > 0 and ids[last] == self.skip:
+        while self.skip is not None and last > 0 and ids[last] == self.skip:
             last -= 1
         return (last,)
 
