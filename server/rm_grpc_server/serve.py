@@ -8,8 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn
 
 from rm_grpc.addresses import is_loopback
@@ -19,6 +18,7 @@ from rm_grpc_server.engine.engine import Engine
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.model_engine import ModelEngine
 from rm_grpc_server.engine.scheduler import Bounds, Scheduler
+from rm_grpc_server.engine.text_threads import TextThreads
 from rm_grpc_server.engine.trace import Trace
 from rm_grpc_server.errors import ConfigError
 from rm_grpc_server.opening import Model, limits, open_model
@@ -26,6 +26,8 @@ from rm_grpc_server.opening.ensembles import ensemble_options, is_ensemble, open
 from rm_grpc_server.transport.server import RewardServer
 
 _LOG = logging.getLogger("rm_grpc_server")
+_LAST_SECONDS = 2.0
+"""For calls to be told that the server ends at once."""
 
 
 async def run(settings: ServerSettings) -> None:
@@ -47,15 +49,20 @@ async def run(settings: ServerSettings) -> None:
         _announce(server, settings)
         await stop.wait()
         _LOG.info("draining for at most %g s; another signal ends at once", settings.drain_seconds)
-        draining = asyncio.create_task(server.stop(settings.drain_seconds))
-        abandoned = asyncio.create_task(abandon.wait())
-        await asyncio.wait([draining, abandoned], return_when=asyncio.FIRST_COMPLETED)
-        abandoned.cancel()
-        if not draining.done():
-            await server.stop(0)
-    if abandon.is_set():
-        _exit_at_once("ended before all accepted items were scored", 1)
+        abandoning = asyncio.create_task(_abandoned(abandon, server, models))
+        await server.stop(settings.drain_seconds)
+    abandoning.cancel()
     _LOG.info("stopped")
+
+
+async def _abandoned(abandon: asyncio.Event, server: RewardServer, models: Sequence[Model]) -> NoReturn:
+    """Ends the process once that is asked for, whatever its replicas do."""
+    await abandon.wait()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(server.stop(0), _LAST_SECONDS)
+    for model in models:
+        model.pool.kill()
+    _exit_at_once("ended before everything was over", 1)
 
 
 async def _opened(settings: ServerSettings, claims: Claims, stop: asyncio.Event) -> list[Model]:
@@ -92,7 +99,7 @@ def _exit_at_once(told: str, status: int) -> NoReturn:
 @asynccontextmanager
 async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIterator[RewardServer]:
     """A server of opened models, listening; whatever is in work when the block ends is answered with an error."""
-    text_threads = ThreadPoolExecutor(settings.text_threads, thread_name_prefix="text")
+    text_threads = TextThreads(settings.text_threads)
     trace = Trace(settings.trace_file) if settings.trace_file else None
     engines: dict[str, Engine] = {model.info.name: _engine(model, settings, text_threads, trace) for model in models}
     engines |= {model.served_name: open_ensemble(model, settings, engines) for model in settings.models if is_ensemble(model)}
@@ -104,12 +111,12 @@ async def running(settings: ServerSettings, models: Sequence[Model]) -> AsyncIte
     finally:
         for engine in engines.values():
             await engine.close()
-        text_threads.shutdown(wait=False, cancel_futures=True)
+        text_threads.close()
         if trace is not None:
             trace.close()
 
 
-def _engine(model: Model, settings: ServerSettings, text_threads: ThreadPoolExecutor, trace: Trace | None) -> ModelEngine:
+def _engine(model: Model, settings: ServerSettings, text_threads: TextThreads, trace: Trace | None) -> ModelEngine:
     scheduler = Scheduler[Entry](
         shape=model.shape,
         bounds=Bounds(settings.queue_items, settings.queue_tokens),

@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,7 @@ from rm_grpc import convert, errors
 from rm_grpc.types import Result, TokenIds
 from rm_grpc.v1 import conversation_pb2, reward_service_pb2, reward_service_pb2_grpc
 from rm_grpc_client import RewardClient
+from rm_grpc_server.engine.model_engine import ModelEngine
 from rm_grpc_server.engine.pool import Place, Vigilance
 from rm_grpc_server.engine.replica import ReplicaProcess
 
@@ -397,6 +399,71 @@ async def test_sigterm_under_load_scores_what_was_accepted_and_ends_the_replicas
     assert "draining" in log
     assert server.process.returncode == 0
     assert not any(is_alive(pid) for pid in replicas)
+
+
+@pytest.mark.slow
+async def test_a_second_sigterm_ends_at_once_whatever_the_replicas_do(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    address = server.wait()
+    replicas = children_of(server.process.pid)
+    async with grpc.aio.insecure_channel(address) as channel:
+        call: Any = reward_service_pb2_grpc.RewardServiceStub(channel).ScoreBatch()
+        await call.write(reward_service_pb2.ScoreBatchRequest(open=reward_service_pb2.OpenStream()))
+        assert (await call.read()).WhichOneof("message") == "opened"
+        for pid in replicas:
+            os.kill(pid, signal.SIGSTOP)
+        item = conversation_pb2.Item(id="0", text="1 + 12 = ")
+        await call.write(reward_service_pb2.ScoreBatchRequest(items=reward_service_pb2.Items(items=[item])))
+        await asyncio.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        assert (await call.read()).WhichOneof("message") == "draining"
+        await asyncio.sleep(0.3)
+        assert server.process.poll() is None, "what was accepted may still be scored"
+        server.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+    log = server.process.communicate(timeout=30)[1]
+    assert time.monotonic() - started < 5
+    assert server.process.returncode == 1
+    assert "ended before everything was over" in log
+    wait_until(lambda: not any(is_alive(pid) for pid in replicas))
+
+
+_ENDLESS_CLIENT = """
+import itertools, sys
+from rm_grpc_client import RewardClient
+endless = (f"{at} + 12 = " * 20 for at in itertools.count())
+with RewardClient(sys.argv[1]) as client:
+    for _ in client.score_stream(endless):
+        print("scored", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_client_that_is_killed_or_stopped_costs_the_others_nothing(logit: LocalModel, how: signal.Signals) -> None:
+    with ServerThread([logit], window_items=64) as server:
+        [engine] = server.engines.values()
+        assert isinstance(engine, ModelEngine)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _ENDLESS_CLIENT, server.address, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        for _ in range(100):
+            await asyncio.wait_for(process.stdout.readline(), 60)
+        process.send_signal(how)
+        await asyncio.sleep(1.0)
+        assert len(engine._open) <= 64, "what it may have in flight, and no more"
+        with RewardClient(server.address) as client:
+            assert len(await asyncio.to_thread(client.score, [f"{at} + 1 = 2" for at in range(50)])) == 50
+        if how == signal.SIGSTOP:
+            process.send_signal(signal.SIGCONT)
+            for _ in range(300):  # it goes on where it was
+                assert await asyncio.wait_for(process.stdout.readline(), 60)
+            process.kill()
+        await process.communicate()
+        await asyncio.to_thread(wait_until, lambda: not engine._open)
 
 
 @pytest.mark.slow

@@ -159,6 +159,32 @@ def test_stored_prefixes_change_nothing(checkpoint_folder: Folders, architecture
     assert_exact(model, [np.concatenate([lone[:80], ids(10, 51)]), ids(5, 52), lone, prompt, *answers])
 
 
+def test_stored_prompts_are_given_up_where_memory_is_short(checkpoint_folder: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(checkpoint_folder, "llama", Packing(stored_prefix_bytes=50_000_000))
+    store, backbone = model.packed._store, model.packed.scorer.backbone
+    assert store is not None
+    prompt = ids(100, 1)
+    assert_exact(model, [prompt])
+    assert store.size
+    hidden_rows = backbone.hidden_rows
+
+    def scarce(placed: Any) -> torch.Tensor:
+        if store.size:
+            raise torch.OutOfMemoryError("no memory beside what is stored")
+        return hidden_rows(placed)
+
+    monkeypatch.setattr(backbone, "hidden_rows", scarce)
+    assert_exact(model, [np.concatenate([prompt, ids(20, 2)])])
+    monkeypatch.setattr(backbone, "hidden_rows", lambda _: scarce(None) if store.size else _raise_out_of_memory())
+    with pytest.raises(MemoryError, match="none at all"):
+        scores(model, [prompt])
+    assert not store.size
+
+
+def _raise_out_of_memory() -> torch.Tensor:
+    raise torch.OutOfMemoryError("none at all")
+
+
 def test_the_store_is_bounded_and_forgets_what_was_used_longest_ago() -> None:
     store = PrefixStore(max_bytes=2 * 2 * 100 * 8 * 4)  # two prompts of 100 tokens, 8 floats each, keys and values
 

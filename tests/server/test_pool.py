@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import signal
 import time
 from functools import partial
@@ -13,13 +14,13 @@ import pytest
 from services.faults import CRASH, HANG, MUTE, POISON, RAISE, Slowness, score_of, spec
 from services.pools import Notes, entry, until
 
-from rm_grpc.types import Verdict
+from rm_grpc.types import Item, Verdict
 from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.engine.messages import LENGTH, ReplicaSpec, Work
 from rm_grpc_server.engine.pool import Place, Pool, Vigilance
 from rm_grpc_server.engine.replica import ReplicaProcess
 from rm_grpc_server.errors import ModelLoadError
-from rm_grpc_server.text.encoding import Tokens
+from rm_grpc_server.text.encoding import Encoding, Tokens
 
 QUICK = Vigilance(hang_seconds=0.5, probe_seconds=0.4, backoff_seconds=0.05)
 
@@ -169,6 +170,7 @@ async def test_a_failure_that_the_replica_survives_is_told() -> None:
         [place] = running.pool.places
         pid = pid_of(place)
         running.send(entry(1, RAISE))
+        await until(lambda: running.notes.failures)
         running.send(entry(1, 2, 3), entry(4, 5))
         await until(lambda: len(running.notes.failures) == 2)
         assert [(len(entries), out_of_memory) for entries, _, out_of_memory in running.notes.failures] == [
@@ -179,6 +181,54 @@ async def test_a_failure_that_the_replica_survives_is_told() -> None:
         running.send(entry(6))
         await until(lambda: running.notes.done)
         assert pid_of(place) == pid
+
+
+async def test_a_replica_without_memory_for_anything_is_started_again() -> None:
+    """An item alone that does not fit is told, unless the simplest of batches does not fit either."""
+    async with Running(Slowness(memory=3), vigilance=Vigilance(probe_seconds=60.0, backoff_seconds=0.05)) as running:
+        [place] = running.pool.places
+        first = pid_of(place)
+        large = entry(1, 2, 3, 4)
+        running.send(large)
+        await until(lambda: running.notes.losses)
+        assert running.notes.losses == [([large], [])]
+        assert not running.notes.failures
+        await until(lambda: place.is_alive)
+        assert pid_of(place) != first
+
+
+async def test_an_idle_replica_without_memory_is_found_by_a_probe() -> None:
+    async with Running(Slowness(memory=3)) as running:
+        await until(lambda: running.notes.losses)
+
+
+def test_the_wait_before_another_start_is_bounded_however_many_failed() -> None:
+    vigilance = Vigilance(backoff_seconds=1.0)
+    assert [vigilance.backoff(deaths) for deaths in (0, 1, 2, 3, 4, 9, 10_000)] == [0, 0, 1, 2, 4, 60, 60]
+
+
+async def test_a_replica_that_loads_ends_with_its_server() -> None:
+    """It holds its devices, and whoever starts the server again wants them."""
+    replica = ReplicaProcess(ReplicaSpec("time:sleep", (60,)))
+    starting = asyncio.ensure_future(replica.start())
+    await until(lambda: replica._line is not None)
+    await asyncio.sleep(0.5)
+    assert replica._line is not None
+    replica._line.abort()
+    with pytest.raises(ModelLoadError, match="ended with status 0"):
+        await asyncio.wait_for(starting, 4)
+
+
+async def test_a_batch_that_cannot_be_sent_leaves_nothing_behind() -> None:
+    async with Running() as running:
+        [place] = running.pool.places
+        broken = entry(1)
+        broken.encoding = Encoding(broken.ids, "", (0,), request=Item("", "x", metadata={"no": lambda: 0}))
+        with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+            running.send(broken)
+        assert place.is_idle
+        running.send(entry(2))
+        await until(lambda: running.notes.done)
 
 
 async def test_a_replica_that_hangs_without_work_is_found_by_a_probe() -> None:

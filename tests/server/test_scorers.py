@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from services.checkpoints import ARCHITECTURES, build_model, config_of, save_checkpoint
 from services.models import LocalModel, load_local
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, JambaConfig, PreTrainedTokenizerFast
 
 from rm_grpc import errors
 from rm_grpc.types import Conversation, Item, Message, ScoreOptions, Verdict
@@ -216,6 +216,26 @@ def test_what_cannot_be_packed_is_refused(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(ModelLoadError, match=told):
+        load(folder, "sequence_classification")
+
+
+def test_recurrent_layers_that_only_the_config_class_tells_of_are_refused(tmp_path: Path) -> None:
+    """Their state would leak from one conversation of a batch into the next."""
+    shape = dict.fromkeys(("hidden_size", "intermediate_size"), 64) | {"num_attention_heads": 4, "num_key_value_heads": 2}
+    config = JambaConfig(
+        **shape,
+        vocab_size=1024,
+        num_hidden_layers=4,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        num_experts=2,
+        use_mamba_kernels=False,
+        num_labels=1,
+        pad_token_id=1,
+    )
+    folder = save_checkpoint(tmp_path / "jamba", build_model(config, "sequence_classification"))
+    assert "layer_types" not in json.loads((folder / "config.json").read_text())
+    with pytest.raises(ModelLoadError, match="has layers of kind linear_attention"):
         load(folder, "sequence_classification")
 
 

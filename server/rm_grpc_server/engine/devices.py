@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -140,8 +141,9 @@ class Claims:
         if not self._folder.is_dir():
             self._folder.mkdir(exist_ok=True)
             self._folder.chmod(0o1777)
-        is_new = not path.exists()
+        with contextlib.suppress(FileNotFoundError):
+            # Linux may refuse O_CREAT for another user's file in a folder like this one, though it is there and writable.
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if is_new:
-            os.fchmod(descriptor, 0o666)
+        os.fchmod(descriptor, 0o666)
         return descriptor

@@ -49,7 +49,7 @@ class Work:
         tokens = cast("Sequence[Tokens]", self.conversations)
         ids, reads = [one.ids for one in tokens], [one.reads for one in tokens]
         flat_reads = list(chain.from_iterable(reads))
-        packed = (b"".join(ids), [len(one) for one in ids], flat_reads, [len(one) for one in reads])
+        packed = (b"".join([one.data for one in ids]), [len(one) for one in ids], flat_reads, [len(one) for one in reads])
         return _unpacked, (self.number, *packed)
 
 

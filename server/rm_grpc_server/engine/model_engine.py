@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import Executor
+from dataclasses import replace
 
 from rm_grpc import errors
 from rm_grpc.types import Item, ModelInfo, ScoreOptions, TokenIds, TokenizeResult, Verdict
@@ -24,6 +24,7 @@ from rm_grpc_server.engine.parts import join, split
 from rm_grpc_server.engine.pool import Place, Pool
 from rm_grpc_server.engine.scheduler import Scheduler
 from rm_grpc_server.engine.scores import Scoring
+from rm_grpc_server.engine.text_threads import TextThreads
 from rm_grpc_server.engine.trace import Trace
 from rm_grpc_server.scoring.protocols import BatchOutcome
 from rm_grpc_server.text.encoding import Encoded, Parts, Reader
@@ -43,7 +44,7 @@ class ModelEngine:
         info: the model's description.
         reader: its text side.
         pool: its replicas, started.
-        text_threads: shared by all models.
+        text_threads: shared by all models; a job is some items of one stream.
         scheduler: empty.
         normalization: turns raw scores into scores.
         stores_prefixes: whether replicas keep prompts between batches, so that it matters which of them gets an item.
@@ -59,7 +60,7 @@ class ModelEngine:
         info: ModelInfo,
         reader: Reader,
         pool: Pool,
-        text_threads: Executor,
+        text_threads: TextThreads,
         scheduler: Scheduler[Entry],
         stores_prefixes: bool = False,
         normalization: Normalization | None = None,
@@ -94,6 +95,7 @@ class ModelEngine:
         self._apart: deque[Entry] = deque()
         """Entries that a replica died on: each has a replica to itself, so that the next death tells who is guilty."""
         self._tokens_per_second = 0.0
+        self._tokens_per_item = 0.0
         self._was_healthy = True
         self._is_closed = False
         pool.work_for(self)
@@ -106,7 +108,8 @@ class ModelEngine:
     @property
     def fill(self) -> float:
         """How full the queue is, from 0 to 1."""
-        return max(self._scheduler.fill, self._bytes / self._max_bytes)
+        waiting = (self._scheduler.items + self._in_text) / self._scheduler.bounds.items
+        return max(self._scheduler.fill, self._bytes / self._max_bytes, min(1.0, waiting))
 
     def submit(
         self,
@@ -162,6 +165,8 @@ class ModelEngine:
     def _over(self, entry: Entry, outcome: Outcome) -> None:
         del outcome
         self._bytes -= entry.size
+        if entry.encoding is None:  # it may stand before the text threads for long yet, and must not hold what is not counted
+            entry.item = replace(entry.item, input=None)
         self._open.discard(entry)
         self._scheduler.discard(entry)
 
@@ -169,11 +174,12 @@ class ModelEngine:
         """Seconds in which about half of what waits is scored, as far as that can be told."""
         if not self._tokens_per_second:
             return 1.0
-        return min(30.0, max(0.05, 0.5 * self._scheduler.tokens / self._tokens_per_second))
+        tokens = self._scheduler.tokens + self._in_text * self._tokens_per_item
+        return min(30.0, max(0.05, 0.5 * tokens / self._tokens_per_second))
 
     async def tokenize(self, items: Sequence[Item], options: ScoreOptions) -> list[TokenizeResult]:
         """See `Engine`."""
-        return await asyncio.get_running_loop().run_in_executor(self._text_threads, self._tokenize, items, options)
+        return await self._text_threads.run(object(), self._tokenize, items, options)
 
     async def close(self) -> None:
         """Ends the engine and its replicas; whatever is still on its way gets an error."""
@@ -202,7 +208,7 @@ class ModelEngine:
 
     async def _prepare(self, chunk: list[Entry], options: ScoreOptions) -> None:
         try:
-            encoded = await asyncio.get_running_loop().run_in_executor(self._text_threads, self._encode, chunk, options)
+            encoded = await self._text_threads.run(chunk[0].stream, self._encode, chunk, options)
             for entry, outcome in zip(chunk, encoded, strict=True):
                 self._enqueue(entry, outcome)
         except asyncio.CancelledError:
@@ -287,19 +293,26 @@ class ModelEngine:
         while (place := self._pool.place_with_room()) is not None:
             if self._has_suspect():
                 if not place.is_idle:
-                    break  # nothing more is sent ahead until one is
-                self._pool.send(place, [self._apart.popleft()], alone=True)
+                    return  # nothing more is sent ahead until one is, which `changed` tells
+                self._send(place, [self._apart.popleft()], alone=True)
                 continue
             batch = self._next_batch(place)
             if not batch:
                 break
             if self._homes is not None:
                 self._homes.settle(batch, place.number)
-            self._pool.send(place, batch)
+            self._send(place, batch)
         wake = self._scheduler.wake_at()
         if place is not None and wake is not None and self._timer is None:
             delay = max(0.001, wake - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+
+    def _send(self, place: Place, batch: list[Entry], *, alone: bool = False) -> None:
+        try:
+            self._pool.send(place, batch, alone=alone)
+        except Exception as error:  # noqa: BLE001 - of this batch alone, and perhaps of one of its items
+            _LOG.exception("a batch of %s cannot be sent", self.info.name)
+            self.failed(batch, f"it cannot be sent to a replica: {error!r}", out_of_memory=False)
 
     def _has_suspect(self) -> bool:
         """Whether somebody waits to be tried apart."""
@@ -331,8 +344,9 @@ class ModelEngine:
         except Exception as error:  # noqa: BLE001 - these items must have an outcome
             _LOG.exception("the outcomes of a batch of %s cannot be used", self.info.name)
             _resolve_all(entries, errors.InternalError(f"the outcome cannot be used: {error!r}"))
-        rate = sum(len(entry.ids) for entry in entries) / max(1e-6, stages.ended - stages.started)
-        self._tokens_per_second = 0.9 * self._tokens_per_second + 0.1 * rate if self._tokens_per_second else rate
+        tokens = sum(len(entry.ids) for entry in entries)
+        self._tokens_per_second = _smoothed(self._tokens_per_second, tokens / max(1e-6, stages.ended - stages.started))
+        self._tokens_per_item = _smoothed(self._tokens_per_item, tokens / len(entries))
         if self._trace is not None:
             try:
                 self._trace.batch(self.info.name, entries, result, stages)
@@ -378,6 +392,10 @@ class ModelEngine:
     def _give_up(self) -> None:
         if not self.is_healthy:
             _resolve_all(list(self._open), _DOWN)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return 0.9 * before + 0.1 * now if before else now
 
 
 def _text_failed(error: BaseException) -> errors.InternalError:

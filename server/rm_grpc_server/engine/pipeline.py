@@ -23,9 +23,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Batch:
+    """A batch on its way; or the simplest of all, sent after one that failed, with what is told of that one if it passes."""
+
     work: Work
     value: Any
     received: float
+    failure: Failed | None = None
     packed: float = 0.0
     started: float = 0.0
 
@@ -70,9 +73,7 @@ class Pipeline:
         while (batch := self._queues[at].get()) is not None:
             try:
                 stage(batch)
-            except MemoryError as error:  # noqa: PERF203 - a batch is no tight loop
-                self._send(Failed(batch.work.number, str(error), out_of_memory=True))
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the batch must have an answer
+            except BaseException as error:  # noqa: BLE001, PERF203 - whatever it is, the batch must have an answer
                 self._fail(batch, error)
             else:
                 if at + 1 < len(self._queues):
@@ -81,27 +82,38 @@ class Pipeline:
             self._queues[at + 1].put(None)
 
     def _prepare(self, batch: _Batch) -> None:
-        self._progress.packing = batch.work.number
+        if batch.failure is None:
+            self._progress.packing = batch.work.number
         batch.value = self._scorer.prepare(batch.value)
         batch.packed = time.monotonic()
 
     def _launch(self, batch: _Batch) -> None:
-        self._progress.on_device = batch.work.number
+        if batch.failure is None:
+            self._progress.on_device = batch.work.number
         batch.started = time.monotonic()
         batch.value = self._scorer.launch(batch.value)
 
     def _finish(self, batch: _Batch) -> None:
         result = self._scorer.finish(batch.value)
+        if batch.failure is not None:
+            self._send(batch.failure)
+            return
         stages = Stages(batch.received, batch.packed, batch.started, time.monotonic())
         self._send(Done(batch.work.number, result, stages))
 
     def _fail(self, batch: _Batch, error: BaseException) -> None:
-        """Tells of a failed batch; a scorer that fails on the simplest of conversations too is of no more use."""
-        _LOG.error("a batch failed", exc_info=error)
-        try:
-            self._scorer.finish(self._scorer.launch(self._scorer.prepare(self._scorer.description.probe())))
-        except BaseException as again:  # noqa: BLE001 - a process whose device is lost may raise anything
-            _LOG.critical("the scorer fails on everything now: %r", again)
+        """Tells of a failed batch; a scorer that fails on the simplest of conversations too is of no more use.
+
+        That one goes through the stages like any other batch, for each of them is for one thread alone.
+        """
+        if batch.failure is not None:
+            _LOG.critical("the scorer fails on everything now: %r", error)
             self._die()
-        else:
-            self._send(Failed(batch.work.number, repr(error)))
+            return
+        out_of_memory = isinstance(error, MemoryError)
+        failure = Failed(batch.work.number, str(error) if out_of_memory else repr(error), out_of_memory=out_of_memory)
+        if out_of_memory and len(batch.work.conversations) > 1:  # its halves tell more
+            self._send(failure)
+            return
+        _LOG.error("a batch failed", exc_info=error)
+        self._queues[0].put(_Batch(batch.work, self._scorer.description.probe(), time.monotonic(), failure=failure))

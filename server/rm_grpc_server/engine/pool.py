@@ -55,8 +55,14 @@ class Vigilance:
     backoff_seconds: float = 1.0
     load_seconds: float = 3600.0
 
+    def backoff(self, deaths: int) -> float:
+        """Seconds before a replica is started again after so many deaths in a row."""
+        doublings = min(deaths - 2, _MOST_DOUBLINGS)
+        return min(self.backoff_seconds * 2**doublings, _LONGEST_BACKOFF) if deaths > 1 else 0.0
+
 
 _LONGEST_BACKOFF = 60.0
+_MOST_DOUBLINGS = 32  # a replica that cannot start for days dies more often than a float has powers of two
 _LAST_SECONDS = 6.0  # for replicas to end by themselves: a second more than they give their scorers
 _LONG_LIFE = 60.0  # seconds after which a death counts as a first one
 
@@ -160,6 +166,12 @@ class Pool:
         """Gives a replica a batch; `alone` keeps others away from it, so that a death tells who is guilty."""
         self._send(place, entries, [entry.work for entry in entries], alone=alone)
 
+    def kill(self) -> None:
+        """Ends all replicas at once, for a server that ends at once."""
+        for place in self.places:
+            if place.replica is not None:
+                place.replica.kill()
+
     async def close(self) -> None:
         """Ends all replicas; what they had in work is the employer's to answer."""
         for task in self._tasks:
@@ -207,8 +219,7 @@ class Pool:
                 born = time.monotonic()
                 await self._listen(place, place.replica)
                 place.deaths = 1 if place.has_scored or time.monotonic() - born > _LONG_LIFE else place.deaths + 1
-            if place.deaths > 1:
-                delay = min(self.vigilance.backoff_seconds * 2 ** (place.deaths - 2), _LONGEST_BACKOFF)
+            if delay := self.vigilance.backoff(place.deaths):
                 _LOG.warning("replica %d is started again in %g s", place.number, delay)
                 await asyncio.sleep(delay)
             try:
@@ -265,10 +276,10 @@ class Pool:
         assert place.replica is not None
         self._number += 1
         hangs_at = time.monotonic() + self.vigilance.hang_seconds * (len(place.flights) // self.vigilance.at_once + 1)
+        place.replica.send(Work(self._number, conversations))
         place.flights[self._number] = _Flight(entries, hangs_at, alone)
         if place.watch is None or hangs_at < place.watch.when():
             self._watch(place, hangs_at)
-        place.replica.send(Work(self._number, conversations))
 
     def _watch(self, place: Place, until: float) -> None:
         if place.watch is not None:

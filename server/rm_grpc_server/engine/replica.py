@@ -65,7 +65,7 @@ class _Line(asyncio.Protocol):
     def __init__(self) -> None:
         self._unread = bytearray()
         self._untold: list[Message] = []
-        self._hear = self._keep
+        self._hear: Callable[[Message], None] = self._keep
         self._has_news = asyncio.Event()
         self._over = asyncio.Event()
         self._fault: Exception | None = None

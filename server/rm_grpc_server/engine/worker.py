@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from rm_grpc_server.scoring.main_thread import MAIN_THREAD
 from rm_grpc_server.scoring.protocols import RequestScorer
 
 _POISONED, _BROKEN = 70, 74
+_LOOK_SECONDS = 0.5
 
 
 def main(descriptor: int, shared: int) -> None:
@@ -39,6 +41,8 @@ def main(descriptor: int, shared: int) -> None:
     # What a scorer starts must not hold the socket: the server sees a death by its end.
     os.set_inheritable(descriptor, False)
     os.register_at_fork(after_in_child=lambda: os.close(descriptor))
+    is_ready = threading.Event()
+    threading.Thread(target=_end_with_server, args=(descriptor, is_ready), name="until ready", daemon=True).start()
     spec: ReplicaSpec = channel.receive()
     module, _, attribute = spec.factory.partition(":")
     try:
@@ -46,6 +50,7 @@ def main(descriptor: int, shared: int) -> None:
     except StartupError as error:
         channel.send(Refused(str(error)))
         return
+    is_ready.set()
     try:
         channel.send(Ready(scorer.description))
     except BrokenPipeError:
@@ -57,6 +62,15 @@ def main(descriptor: int, shared: int) -> None:
     while isinstance(work := channel.receive(), Work):
         pipeline.submit(work)
     os._exit(0)  # without waiting for a forward pass whose result nobody reads
+
+
+def _end_with_server(descriptor: int, is_ready: threading.Event) -> None:
+    """Ends the process when the server goes while the scorer is loading: it holds its devices, and reads nothing until then."""
+    socket_end = select.poll()
+    socket_end.register(descriptor, 0)  # what is told without being asked for is that the other end is closed
+    while not is_ready.wait(_LOOK_SECONDS):
+        if socket_end.poll(0):
+            os._exit(0)
 
 
 def _serve_requests(channel: BlockingChannel, scorer: RequestScorer, progress: Progress) -> NoReturn:

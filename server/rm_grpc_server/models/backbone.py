@@ -27,7 +27,7 @@ from rm_grpc_server.models.attention import PACKED, Attending, Keys, register
 from rm_grpc_server.models.checkpoint import Checkpoint
 from rm_grpc_server.models.in_place import as_written, work_in_place
 from rm_grpc_server.models.linear import pack_linears, plain_products
-from rm_grpc_server.models.packable import unpackable
+from rm_grpc_server.models.packable import unpackable, unpackable_layers
 from rm_grpc_server.models.packed import PackedBatch
 from rm_grpc_server.models.plans import attending, kernel_for
 from rm_grpc_server.models.unread import LastLayer
@@ -155,6 +155,8 @@ def load_backbone(checkpoint: Checkpoint, loading: Loading, files: WeightFiles) 
         raise ModelLoadError(f"{checkpoint.source}: {why}")
     register()
     model, notes = _load(checkpoint, loading, files)
+    if why := unpackable_layers(getattr(model.config.get_text_config(), "layer_types", None) or ()):
+        raise ModelLoadError(f"{checkpoint.source}: {why}")
     try:
         model.set_attn_implementation(PACKED)
     except (RuntimeError, ValueError, AssertionError) as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from rm_grpc_server.models.checkpoint import Checkpoint
 
 WINDOWED_AND_TESTED = frozenset(("gemma2", "llama", "mistral", "qwen2", "qwen3"))
 """Model types whose sliding windows are known to reach the attention function; the tests hold each to its reference."""
-_RECURRENT = frozenset(("falcon_mamba", "mamba", "mamba2", "recurrent_gemma", "rwkv", "xlstm"))
-"""Types all of whose layers, or some that no layer_types names, carry a state from token to token."""
+_RECURRENT = frozenset(("falcon_mamba", "lfm2", "lfm2_moe", "mamba", "mamba2", "recurrent_gemma", "rwkv", "xlstm"))
+"""Types all of whose layers, or some that no layer_types names, carry a state from token to token; see `unpackable_layers`."""
 
 
 def unpackable(checkpoint: Checkpoint) -> str:
@@ -17,9 +18,9 @@ def unpackable(checkpoint: Checkpoint) -> str:
     config = checkpoint.text_config
     if config.get("model_type") in _RECURRENT:
         return f"is recurrent ({config['model_type']}), and cannot be packed yet"
-    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
-    if unknown := kinds - {"sliding_attention"}:
-        return f"has layers of kind {', '.join(sorted(unknown))}, which cannot be packed yet"
+    kinds = config.get("layer_types") or ()
+    if why := unpackable_layers(kinds):
+        return why
     windowed = "sliding_attention" in kinds or (config.get("sliding_window") and config.get("use_sliding_window", True))
     if windowed and config.get("model_type") not in WINDOWED_AND_TESTED:
         return (
@@ -33,6 +34,13 @@ def unpackable(checkpoint: Checkpoint) -> str:
         )
     if config.get("is_encoder_decoder") or config.get("is_causal") is False:
         return "is no causal decoder, and cannot be packed yet"
+    return ""
+
+
+def unpackable_layers(kinds: Collection[str]) -> str:
+    """The same for the kinds of a decoder's layers. A type's own config class may tell of some that its file does not."""
+    if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
+        return f"has layers of kind {', '.join(sorted(unknown))}, which cannot be packed yet"
     return ""
 
 

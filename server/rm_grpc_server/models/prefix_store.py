@@ -60,6 +60,15 @@ class PrefixStore:
         """
         torch.empty(min(self._max_bytes, most), dtype=torch.uint8).zero_()
 
+    def clear(self) -> bool:
+        """Lets go of everything; whether there was anything."""
+        with self._lock:
+            had_some = bool(self._stored)
+            self._stored.clear()
+            self._order.clear()
+            self.size = 0
+        return had_some
+
     def find(self, conversations: Sequence[IdArray], first_reads: Sequence[int]) -> Found:
         """What is stored of the conversations, never as far as the first position that is read of one."""
         with self._lock:

@@ -81,11 +81,20 @@ class PackedScorer:
             return _Prepared(placed, self._streams.mark(), found)
 
     def launch(self, prepared: _Prepared | Sequence[Tokens], /) -> _Launched:
-        """The forward pass.
+        """The forward pass. Where memory is short, stored prompts are given up for it.
 
         Raises:
             MemoryError: the device has not enough memory for this batch.
         """
+        try:
+            return self.launch_once(prepared)
+        except MemoryError:
+            if self._store is None or not self._store.clear():
+                raise
+        return self.launch_once(prepared)
+
+    def launch_once(self, prepared: _Prepared | Sequence[Tokens], /) -> _Launched:
+        """The same without a second try, for ranks that must stay in step."""
         return within_memory(lambda: self._launch(prepared if isinstance(prepared, _Prepared) else self._packed(prepared)))
 
     def _launch(self, prepared: _Prepared) -> _Launched:

@@ -51,7 +51,7 @@ class TensorParallelScorer:
             raise RuntimeError("the ranks of this replica are out of step")
         try:
             dist.broadcast_object_list([conversations], src=0)
-            return self._scorer.launch(own)
+            return self._scorer.launch_once(own)
         except BaseException as error:
             self._is_broken = True
             raise RuntimeError("a rank failed") from error
@@ -104,7 +104,7 @@ def follow(rank: int, meeting: str) -> None:
     while True:
         received: list[Any] = [None]
         dist.broadcast_object_list(received, src=0)
-        scorer.launch(scorer.prepare(received[0]))
+        scorer.launch_once(scorer.prepare(received[0]))
 
 
 def _end_with_input() -> None:
