@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -11,7 +10,7 @@ from rm_grpc_server.engine.entry import Entry
 from rm_grpc_server.models.packed import MIN_STORED_TOKENS
 
 _REMEMBERED = 16_384
-_LENGTHS = 8
+_LENGTHS = [MIN_STORED_TOKENS << doublings for doublings in range(8)]
 
 
 class Homes:
@@ -35,14 +34,21 @@ class Homes:
 
     def of(self, replica: int) -> Callable[[Entry], bool]:
         """Whether an item is at home there, or nowhere: by the longest of its beginnings that is known."""
-        return lambda entry: (
-            replica
-            in next(
-                (known for beginning in reversed(_beginnings(entry)) if (known := self._replicas_of.get(beginning))), (replica,)
-            )
-        )
+
+        def is_home(entry: Entry) -> bool:
+            known = (self._replicas_of.get(beginning) for beginning in reversed(_beginnings(entry)))
+            return replica in next(filter(None, known), (replica,))
+
+        return is_home
 
 
 def _beginnings(entry: Entry) -> list[bytes]:
-    lengths = itertools.takewhile(len(entry.ids).__ge__, (MIN_STORED_TOKENS << doublings for doublings in range(_LENGTHS)))
-    return [hashlib.blake2b(entry.ids[:length].data, digest_size=16).digest() for length in lengths]
+    """Digests of the item's first tokens: 64, 128, and so on, as far as there are so many."""
+    state, start, found = hashlib.blake2b(digest_size=16), 0, []
+    for length in _LENGTHS:
+        if length > len(entry.ids):
+            break
+        state.update(entry.ids[start:length].data)
+        found.append(state.digest())
+        start = length
+    return found

@@ -43,7 +43,7 @@ class Replica(Protocol):
         """
 
     def send(self, work: Work) -> None:
-        """Gives it a batch; it answers in `receive`, unless it dies."""
+        """Gives it a batch; its answer comes to whoever listens, unless it dies."""
 
     async def listen(self, hear: Callable[[Message], None]) -> None:
         """Has `hear` told what it says, until it is dead.
