@@ -58,11 +58,13 @@ async def run(settings: ServerSettings) -> None:
 async def _abandoned(abandon: asyncio.Event, server: RewardServer, models: Sequence[Model]) -> NoReturn:
     """Ends the process once that is asked for, whatever its replicas do."""
     await abandon.wait()
-    with suppress(TimeoutError):
-        await asyncio.wait_for(server.stop(0), _LAST_SECONDS)
-    for model in models:
-        model.pool.kill()
-    _exit_at_once("ended before everything was over", 1)
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.stop(0), _LAST_SECONDS)
+    finally:
+        for model in models:
+            model.pool.kill()
+        _exit_at_once("ended before everything was over", 1)
 
 
 async def _opened(settings: ServerSettings, claims: Claims, stop: asyncio.Event) -> list[Model]:

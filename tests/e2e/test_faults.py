@@ -454,7 +454,8 @@ async def test_a_client_that_is_killed_or_stopped_costs_the_others_nothing(logit
             await asyncio.wait_for(process.stdout.readline(), 60)
         process.send_signal(how)
         await asyncio.sleep(1.0)
-        assert len(engine._open) <= 64, "what it may have in flight, and no more"
+        if how == signal.SIGKILL:
+            assert not engine._open, "what it had in flight was taken back"
         with RewardClient(server.address) as client:
             assert len(await asyncio.to_thread(client.score, [f"{at} + 1 = 2" for at in range(50)])) == 50
         if how == signal.SIGSTOP:

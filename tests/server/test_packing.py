@@ -175,6 +175,7 @@ def test_stored_prompts_are_given_up_where_memory_is_short(checkpoint_folder: Fo
 
     monkeypatch.setattr(backbone, "hidden_rows", scarce)
     assert_exact(model, [np.concatenate([prompt, ids(20, 2)])])
+    assert store.size, "the second try stores its prompt again"
     monkeypatch.setattr(backbone, "hidden_rows", lambda _: scarce(None) if store.size else _raise_out_of_memory())
     with pytest.raises(MemoryError, match="none at all"):
         scores(model, [prompt])

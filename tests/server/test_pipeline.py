@@ -48,8 +48,8 @@ class Noting:
 
 @pytest.mark.parametrize("error", [ValueError("a fault"), MemoryError("too little")])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_failure_is_told_after_a_probe_that_takes_the_way_of_every_batch(stage: str, error: Exception) -> None:
-    """Ranks of one replica must stay in step, so that a stage never runs on two threads."""
+def test_a_failure_is_told_after_a_probe_and_forwards_stay_on_their_thread(stage: str, error: Exception) -> None:
+    """Ranks of one replica must stay in step, so that a forward never runs on two threads."""
     scorer, progress, deaths = Noting(stage, error), Progress(), list[str]()
     told: queue.SimpleQueue[Message] = queue.SimpleQueue()
     pipeline = Pipeline(scorer, told.put, progress, lambda: deaths.append("died"))
@@ -63,7 +63,38 @@ def test_a_failure_is_told_after_a_probe_that_takes_the_way_of_every_batch(stage
     assert isinstance(failure, Failed)
     assert failure.out_of_memory == isinstance(error, MemoryError)
     assert str(error) in failure.message
-    assert [len(threads) for threads in scorer.threads.values()] == [1, 1, 1]
-    assert len(set.union(*scorer.threads.values())) == 3
+    assert len(scorer.threads["launch"]) == 1
     assert progress.packing == 5
     assert not deaths
+
+
+def test_the_next_batch_is_not_suspected_of_what_the_last_one_did() -> None:
+    """The probe after a failed forward comes before the batch that is packed already."""
+    packed = threading.Event()
+
+    class Lost(Noting):
+        """A device that is lost with the first batch, when the second is packed."""
+
+        def prepare(self, conversations: Sequence[Tokens], /) -> Sequence[Tokens]:
+            if any(2 in one.ids for one in conversations):
+                packed.set()
+            return conversations
+
+        def launch(self, prepared: Sequence[Tokens], /) -> Sequence[Tokens]:
+            packed.wait(10)
+            raise RuntimeError("the device is lost")
+
+    progress, on_device_at_death, died = Progress(), list[int](), threading.Event()
+
+    def die() -> None:
+        on_device_at_death.append(progress.on_device)
+        died.set()
+        threading.Event().wait(0.2)  # a process would be gone
+
+    pipeline = Pipeline(Lost("launch", ValueError()), lambda _: None, progress, die)
+    pipeline.start()
+    for number in (1, 2):
+        pipeline.submit(Work(number, [Tokens.read_at_end(np.array([number], dtype=np.int32))]))
+    assert died.wait(10)
+    pipeline.close()
+    assert on_device_at_death[0] == 1

@@ -215,7 +215,7 @@ async def test_a_replica_that_loads_ends_with_its_server() -> None:
     await asyncio.sleep(0.5)
     assert replica._line is not None
     replica._line.abort()
-    with pytest.raises(ModelLoadError, match="ended with status 0"):
+    with pytest.raises(ModelLoadError, match="ended with status -9"):
         await asyncio.wait_for(starting, 4)
 
 

@@ -56,4 +56,5 @@ async def test_cancelled_jobs_leave_their_turns_to_others(threads: TextThreads) 
     found = await asyncio.gather(*first, *waiting, return_exceptions=True)
     assert found[:2] == [True, True]
     assert found[4::2] == list(range(2, 50, 2))
+    assert threads._room == 2, "no turn was lost"
     assert await asyncio.gather(*(threads.run(at % 3, int, str(at)) for at in range(30))) == list(range(30))

@@ -166,7 +166,7 @@ class ModelEngine:
         del outcome
         self._bytes -= entry.size
         if entry.encoding is None:  # it may stand before the text threads for long yet, and must not hold what is not counted
-            entry.item = replace(entry.item, input=None)
+            entry.item = replace(entry.item, input=None, metadata={})
         self._open.discard(entry)
         self._scheduler.discard(entry)
 

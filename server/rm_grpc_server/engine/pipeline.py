@@ -74,7 +74,7 @@ class Pipeline:
             try:
                 stage(batch)
             except BaseException as error:  # noqa: BLE001, PERF203 - whatever it is, the batch must have an answer
-                self._fail(batch, error)
+                self._fail(batch, error, on_device=stage == self._launch)
             else:
                 if at + 1 < len(self._queues):
                     self._queues[at + 1].put(batch)
@@ -101,10 +101,11 @@ class Pipeline:
         stages = Stages(batch.received, batch.packed, batch.started, time.monotonic())
         self._send(Done(batch.work.number, result, stages))
 
-    def _fail(self, batch: _Batch, error: BaseException) -> None:
+    def _fail(self, batch: _Batch, error: BaseException, *, on_device: bool) -> None:
         """Tells of a failed batch; a scorer that fails on the simplest of conversations too is of no more use.
 
-        That one goes through the stages like any other batch, for each of them is for one thread alone.
+        Where the forward failed, that one is tried before the next batch comes to the device, and under suspicion. Elsewhere it
+        goes through the stages like any other: the forward is for one thread alone, or ranks would fall out of step.
         """
         if batch.failure is not None:
             _LOG.critical("the scorer fails on everything now: %r", error)
@@ -116,4 +117,12 @@ class Pipeline:
             self._send(failure)
             return
         _LOG.error("a batch failed", exc_info=error)
-        self._queues[0].put(_Batch(batch.work, self._scorer.description.probe(), time.monotonic(), failure=failure))
+        probe = _Batch(batch.work, self._scorer.description.probe(), time.monotonic(), failure=failure)
+        if not on_device:
+            self._queues[0].put(probe)
+            return
+        try:
+            for stage in (self._prepare, self._launch, self._finish):
+                stage(probe)
+        except BaseException as again:  # noqa: BLE001 - a process whose device is lost may raise anything
+            self._fail(probe, again, on_device=True)

@@ -50,7 +50,8 @@ def main(descriptor: int, shared: int) -> None:
     except StartupError as error:
         channel.send(Refused(str(error)))
         return
-    is_ready.set()
+    finally:
+        is_ready.set()
     try:
         channel.send(Ready(scorer.description))
     except BrokenPipeError:
@@ -70,7 +71,7 @@ def _end_with_server(descriptor: int, is_ready: threading.Event) -> None:
     socket_end.register(descriptor, 0)  # what is told without being asked for is that the other end is closed
     while not is_ready.wait(_LOOK_SECONDS):
         if socket_end.poll(0):
-            os._exit(0)
+            os.killpg(0, signal.SIGKILL)  # with what the scorer started
 
 
 def _serve_requests(channel: BlockingChannel, scorer: RequestScorer, progress: Progress) -> NoReturn:

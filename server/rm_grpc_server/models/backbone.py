@@ -155,7 +155,8 @@ def load_backbone(checkpoint: Checkpoint, loading: Loading, files: WeightFiles) 
         raise ModelLoadError(f"{checkpoint.source}: {why}")
     register()
     model, notes = _load(checkpoint, loading, files)
-    if why := unpackable_layers(getattr(model.config.get_text_config(), "layer_types", None) or ()):
+    config = model.config.get_text_config()
+    if why := unpackable_layers(config.model_type, getattr(config, "layer_types", None) or ()):
         raise ModelLoadError(f"{checkpoint.source}: {why}")
     try:
         model.set_attn_implementation(PACKED)

@@ -18,15 +18,11 @@ def unpackable(checkpoint: Checkpoint) -> str:
     config = checkpoint.text_config
     if config.get("model_type") in _RECURRENT:
         return f"is recurrent ({config['model_type']}), and cannot be packed yet"
-    kinds = config.get("layer_types") or ()
-    if why := unpackable_layers(kinds):
+    kinds = list(config.get("layer_types") or ())
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        kinds.append("sliding_attention")
+    if why := unpackable_layers(str(config.get("model_type")), kinds):
         return why
-    windowed = "sliding_attention" in kinds or (config.get("sliding_window") and config.get("use_sliding_window", True))
-    if windowed and config.get("model_type") not in WINDOWED_AND_TESTED:
-        return (
-            f"has sliding-window layers, and {config.get('model_type')} is not among the types whose windows are tested: "
-            f"{', '.join(sorted(WINDOWED_AND_TESTED))}"
-        )
     if rope := sorted(_rope_types(config) & {"longrope", "dynamic"}):
         return (
             f"rotary embedding of type {rope[0]} depends on the longest conversation of a batch, so that a score would depend "
@@ -37,10 +33,15 @@ def unpackable(checkpoint: Checkpoint) -> str:
     return ""
 
 
-def unpackable_layers(kinds: Collection[str]) -> str:
+def unpackable_layers(model_type: str, kinds: Collection[str]) -> str:
     """The same for the kinds of a decoder's layers. A type's own config class may tell of some that its file does not."""
     if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
         return f"has layers of kind {', '.join(sorted(unknown))}, which cannot be packed yet"
+    if "sliding_attention" in kinds and model_type not in WINDOWED_AND_TESTED:
+        return (
+            f"has sliding-window layers, and {model_type} is not among the types whose windows are tested: "
+            f"{', '.join(sorted(WINDOWED_AND_TESTED))}"
+        )
     return ""
 
 

@@ -151,7 +151,7 @@ class PackedScorer:
         expected = [self.scorer.readout.reference(one.ids, one.reads).tolist() for one in given]
         fits = not self._packing.fixed_tokens or sum(len(one.ids) for one in given) < self._packing.fixed_tokens
         batches = [given] if fits else [[one] for one in given]
-        found = chain.from_iterable(self._read(self.launch(self.prepare(batch))) for batch in batches)
+        found = chain.from_iterable(self._read(self.launch_once(self.prepare(batch))) for batch in batches)
         return largest_difference(_flat(found), _flat(expected), dtype=backbone.dtype, fault=not_packed_rightly(backbone))
 
     def _probes(self) -> list[Tokens]:
