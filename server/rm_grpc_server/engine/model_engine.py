@@ -108,8 +108,13 @@ class ModelEngine:
     @property
     def fill(self) -> float:
         """How full the queue is, from 0 to 1."""
-        waiting = (self._scheduler.items + self._in_text) / self._scheduler.bounds.items
-        return max(self._scheduler.fill, self._bytes / self._max_bytes, min(1.0, waiting))
+        waiting = min(1.0, self._waiting / self._scheduler.bounds.items)
+        return max(self._scheduler.fill, self._bytes / self._max_bytes, waiting)
+
+    @property
+    def _waiting(self) -> int:
+        """Items that are not yet in a batch."""
+        return self._scheduler.items + self._in_text
 
     def submit(
         self,
@@ -148,9 +153,8 @@ class ModelEngine:
 
     def _accept(self, entry: Entry, now: float) -> bool:
         """Takes an entry in, or gives it the error for which it cannot be."""
-        waiting = self._scheduler.items + self._in_text
-        if waiting >= self._scheduler.bounds.items or (self._bytes and self._bytes + entry.size > self._max_bytes):
-            told = f"{waiting} items of {self._bytes} bytes wait already"
+        if self._waiting >= self._scheduler.bounds.items or (self._bytes and self._bytes + entry.size > self._max_bytes):
+            told = f"{self._waiting} items of {self._bytes} bytes wait already"
             entry.resolve(errors.OverloadedError(told, retry_delay=self._retry_delay()))
             return False
         self._in_text += 1

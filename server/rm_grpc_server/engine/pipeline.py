@@ -108,8 +108,7 @@ class Pipeline:
         goes through the stages like any other: the forward is for one thread alone, or ranks would fall out of step.
         """
         if batch.failure is not None:
-            _LOG.critical("the scorer fails on everything now: %r", error)
-            self._die()
+            self._give_up(error)
             return
         out_of_memory = isinstance(error, MemoryError)
         failure = Failed(batch.work.number, str(error) if out_of_memory else repr(error), out_of_memory=out_of_memory)
@@ -125,4 +124,8 @@ class Pipeline:
             for stage in (self._prepare, self._launch, self._finish):
                 stage(probe)
         except BaseException as again:  # noqa: BLE001 - a process whose device is lost may raise anything
-            self._fail(probe, again, on_device=True)
+            self._give_up(again)
+
+    def _give_up(self, error: BaseException) -> None:
+        _LOG.critical("the scorer fails on everything now: %r", error)
+        self._die()

@@ -69,11 +69,10 @@ class _Line(asyncio.Protocol):
         self._has_news = asyncio.Event()
         self._over = asyncio.Event()
         self._fault: Exception | None = None
-        self._transport: asyncio.Transport | None = None
 
     def send(self, message: object) -> None:
         """Sends, unless nobody is there any more."""
-        if self._transport is not None and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write(frame(message))
 
     async def first(self) -> Message | None:
@@ -95,13 +94,11 @@ class _Line(asyncio.Protocol):
 
     def close(self) -> None:
         """Ends it when all is sent."""
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     def abort(self) -> None:
         """Ends it at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def _keep(self, message: Message) -> None:
         self._untold.append(message)

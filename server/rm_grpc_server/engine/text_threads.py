@@ -6,10 +6,10 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
+_Ts = TypeVarTuple("_Ts")
 _AT_HAND = 2
 """Jobs that each thread has, the one in work included, so that none waits for the event loop."""
 
@@ -27,15 +27,14 @@ class TextThreads:
         self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
         """By stream, the one whose turn it is first. Only while there is no room."""
 
-    async def run(self, stream: Hashable, job: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def run(self, stream: Hashable, job: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]) -> _T:
         """What a job gives, once its stream's turn has come; raises what it raises."""
-        loop = asyncio.get_running_loop()
         if self._room:
             self._room -= 1
         else:
             await self._turn(stream)
         try:
-            return await loop.run_in_executor(self._executor, lambda: job(*args, **kwargs))
+            return await asyncio.get_running_loop().run_in_executor(self._executor, job, *args)
         finally:
             self._pass_on()
 
